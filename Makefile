@@ -1,0 +1,46 @@
+# Everything starts here: `make serve` to run Footfall, `make test` to check it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: serve test check bench services crash lock clean
+
+serve: $(VENV)/.installed ## install into .venv and run the whole system on this machine
+	@exec $(BIN)/footfall serve
+
+test: check ## install, lint, type-check and pass the tests
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-dev ## run the benchmarks and print their tables
+	$(BIN)/python -m bench
+
+services: ## the servers that the full test run uses
+	@echo "nothing to start: no suite needs a server of its own yet"
+
+lock: ## refresh requirements*.txt from pyproject.toml (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --group build -o requirements.txt pyproject.toml
+	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --group build --group dev -c requirements.txt -o requirements-dev.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Footfall needs Python 3.11 or newer; say which with: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The build backend is in the lock too, so that the install asks for nothing that is not pinned.
+$(VENV)/.installed: $(BIN)/python requirements.txt pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@

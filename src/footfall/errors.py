@@ -1,0 +1,35 @@
+"""Errors, named for what whoever meets them must do."""
+
+
+class FootfallError(Exception):
+    """Something the person running Footfall can mend; its text says what and how, without a traceback."""
+
+    exit_code = 1
+
+
+class BadSettingError(FootfallError):
+    """A setting is unknown or out of range: correct it and start again."""
+
+    exit_code = 2
+
+
+class BadUsageError(FootfallError):
+    """The command can't be carried out as it was given: call it otherwise."""
+
+    exit_code = 2
+
+
+class AlreadyInUseError(FootfallError):
+    """A port or a file is held by another process: stop that one, or choose another."""
+
+
+class QueueFullError(FootfallError):
+    """The queue takes nothing more for now (its limit, or the disk): try again later, nothing is broken."""
+
+
+class QueueBrokenError(FootfallError):
+    """The queue's state is unknown since a write or sync failed: stop, and start again from the disk."""
+
+
+class DamagedFileError(FootfallError):
+    """A file holds something Footfall did not write: look at it before anything goes on."""

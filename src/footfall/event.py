@@ -1,0 +1,218 @@
+"""Hits and events: what they are, what is checked, and the bytes they travel as.
+
+A *hit* is a request for the image, recorded as it came; a line of an imported access log is one, too. An *event*
+is what a page posted, checked field by field. Both are kept raw: what they mean (which site, which visitor, which
+browser) is `enrich`'s matter, so that better rules can be applied to old batches.
+
+Batch format: a MessagePack array of arrays; the first element of each is `"h"` (hit) or `"e"` (event), the rest
+are the fields in the order they stand here. A new field is added at the end, with a default, so that any version
+reads what an older one wrote.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from footfall.problem import Fault, Problem, faults_of
+
+Scalar = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | float | str | bool | None
+
+MAX_SITE_ID = 128
+MAX_EVENT_TYPE = 64
+MAX_PATH = 2_048
+MAX_USER_ID = 128
+MAX_REFERRER = 2_048
+MAX_PROPS = 30
+MAX_AHEAD = timedelta(hours=24)
+"""How far in the future a client's clock may be before its timestamp is refused."""
+
+PAGE_VIEW = "page_view"
+"""The `event_type` that counts as a view; every hit is one."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_YEAR_ONE = datetime(1, 1, 1, tzinfo=UTC) - _EPOCH
+
+
+class Hit(Struct, frozen=True, array_like=True, tag="h", gc=False):
+    """One request for the image, or one line of an imported log.
+
+    Header values are the bytes that were sent: no encoding is promised by HTTP, and the visits log gives back exactly
+    what came. `site_id`, `path` and `user_id` are what the query said, or None.
+    """
+
+    received_ns: int
+    address: str | None
+    referrer: bytes
+    user_agent: bytes
+    site_id: str | None = None
+    path: str | None = None
+    user_id: str | None = None
+
+
+class Event(Struct, frozen=True, array_like=True, tag="e"):
+    """One accepted `POST /event`. `occurred_us` is the client's timestamp in microseconds
+    since 1970, or None where it sent none."""
+
+    received_ns: int
+    address: str | None
+    user_agent: bytes
+    site_id: str
+    event_type: str
+    path: str | None = None
+    user_id: str | None = None
+    occurred_us: int | None = None
+    referrer: str | None = None
+    props: dict[str, Scalar] | None = None
+
+
+Entry = Hit | Event
+"""What a batch is made of."""
+
+
+class EventBody(Struct, frozen=True):
+    """The JSON body of `POST /event`; a field that is not here is ignored."""
+
+    site_id: Annotated[
+        str,
+        Meta(min_length=1, max_length=MAX_SITE_ID, description="Which site it happened on.", examples=["my-blog"]),
+    ]
+    event_type: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=MAX_EVENT_TYPE,
+            description="`page_view` is what counts as a view.",
+            examples=[PAGE_VIEW],
+        ),
+    ]
+    path: Annotated[str, Meta(max_length=MAX_PATH, description="The page.", examples=["/pricing"])] | None = None
+    user_id: (
+        Annotated[
+            str,
+            Meta(
+                max_length=MAX_USER_ID,
+                description="Who; without it a visitor is told apart by a hash that lasts one day.",
+                examples=["user-42"],
+            ),
+        ]
+        | None
+    ) = None
+    timestamp: (
+        Annotated[
+            str,
+            Meta(
+                description="When, ISO 8601 with an offset or `Z`; the time of receipt without it.",
+                examples=["2025-11-12T09:30:00Z"],
+            ),
+        ]
+        | None
+    ) = None
+    referrer: (
+        Annotated[
+            str,
+            Meta(
+                max_length=MAX_REFERRER,
+                description="The page that led here.",
+                examples=["https://news.example/"],
+            ),
+        ]
+        | None
+    ) = None
+    props: (
+        Annotated[
+            dict[str, Scalar],
+            Meta(max_length=MAX_PROPS, description="Anything else, scalars only.", examples=[{"plan": "free"}]),
+        ]
+        | None
+    ) = None
+
+
+_decode_body = msgspec.json.Decoder(EventBody).decode
+_decode_any = msgspec.json.Decoder().decode
+_encoder = msgspec.msgpack.Encoder()
+_decode_entries = msgspec.msgpack.Decoder(list[Entry]).decode
+
+
+def parse_event(body: bytes, *, received_ns: int, address: str | None, user_agent: bytes) -> Event:
+    """Check the body of a `POST /event` against the contract.
+
+    Raises:
+        Problem: 400 when it is not JSON, 422 with every field that is missing or wrong.
+    """
+    try:
+        fields = _decode_body(body)
+    except msgspec.ValidationError:
+        raise Problem(422, "The event was not accepted.", _faults_of_body(body)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _not_json(error) from None
+    occurred_us = None if fields.timestamp is None else _parse_timestamp(fields.timestamp, received_ns)
+    return Event(
+        received_ns,
+        address,
+        user_agent,
+        fields.site_id,
+        fields.event_type,
+        fields.path or None,
+        fields.user_id or None,
+        occurred_us,
+        fields.referrer or None,
+        fields.props or None,
+    )
+
+
+def encode_entries(entries: Sequence[Entry]) -> bytes:
+    return _encoder.encode(entries)
+
+
+def decode_entries(payload: bytes) -> list[Entry]:
+    """Read a batch's payload.
+
+    Raises:
+        msgspec.DecodeError: it is not what `encode_entries` wrote.
+    """
+    return _decode_entries(payload)
+
+
+def _parse_timestamp(text: str, received_ns: int) -> int:
+    """Microseconds since 1970 of an ISO 8601 text with an offset."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise _timestamp_problem("is not an ISO 8601 date and time") from None
+    if moment.tzinfo is None:
+        raise _timestamp_problem("needs an offset, as in 2025-11-12T09:30:00Z or 2025-11-12T10:30:00+01:00")
+    age = moment - _EPOCH
+    if age < _YEAR_ONE:
+        raise _timestamp_problem("is before the year 1")
+    if age > timedelta(microseconds=received_ns // 1_000) + MAX_AHEAD:
+        raise _timestamp_problem("is more than 24 hours in the future")
+    return age // _MICROSECOND
+
+
+def _timestamp_problem(detail: str) -> Problem:
+    return Problem(422, "The event was not accepted.", [Fault("timestamp", detail)])
+
+
+def _faults_of_body(body: bytes) -> list[Fault]:
+    """Every field that is wrong: the fast decoder stops at the first."""
+    try:
+        document = _decode_any(body)
+    except msgspec.ValidationError:  # a number too large for anything
+        return [Fault("props", "holds a number that is out of range")]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _not_json(error) from None
+    if not isinstance(document, dict):
+        return [Fault("", "the body must be a JSON object")]
+    return faults_of(document, EventBody)
+
+
+def _not_json(error: Exception) -> Problem:
+    if isinstance(error, RecursionError):
+        return Problem(400, "The body is nested too deeply.")
+    if isinstance(error, UnicodeDecodeError):
+        return Problem(400, "The body is not JSON: it is not UTF-8.")
+    return Problem(400, f"The body is not JSON: {error}.")

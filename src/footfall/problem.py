@@ -1,0 +1,71 @@
+"""Error answers: `application/problem+json`, RFC 9457."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+CONTENT_TYPE = "application/problem+json"
+
+
+class Fault(Struct, frozen=True):
+    """One field that is missing or wrong, and what is expected of it."""
+
+    field: str
+    detail: str
+
+
+class Problem(Exception):  # noqa: N818 - RFC 9457's word
+    """A request that can't be granted: what the client is told.
+
+    Attributes:
+        status: the HTTP status.
+        detail: one sentence for a person.
+        faults: the fields concerned, each with what was expected.
+    """
+
+    def __init__(self, status: int, detail: str, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.faults = list(faults)
+
+    def body(self) -> bytes:
+        members: dict[str, Any] = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.faults:
+            members["errors"] = self.faults
+        return msgspec.json.encode(members)
+
+
+def faults_of(document: Mapping[str, Any], shape: type[Struct], *, strict: bool = True) -> list[Fault]:
+    """Hold each field of `document` against `shape` and name all that are missing or wrong.
+
+    Args:
+        document: what was sent, by field name.
+        shape: the struct it should have been convertible to.
+        strict: False where all values are text, as in a query.
+    """
+    faults = []
+    for field in msgspec.structs.fields(shape):
+        if field.encode_name not in document:
+            if field.required:
+                faults.append(Fault(field.encode_name, "is required"))
+            continue
+        try:
+            msgspec.convert(document[field.encode_name], field.type, strict=strict)
+        except msgspec.ValidationError as error:
+            faults.append(Fault(field.encode_name, _plain(str(error))))
+    return faults
+
+
+def _plain(message: str) -> str:
+    """msgspec's message without the JSON path, which the field's name already says."""
+    message = message.split(" - at `", 1)[0].replace("`", "")
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,37 @@
+"""What every queue gives: batches with positions, and a place for the sinks to report theirs."""
+
+from msgspec import Struct, field
+
+
+class Batch(Struct, frozen=True):
+    """Entries that were committed together.
+
+    Attributes:
+        source: which queue committed it; a random name, made once with the queue's file.
+        sequence: its place in that source; grows, with no promise that it grows by one.
+        committed_ns: when, nanoseconds since 1970 (UTC).
+        count: how many entries it holds.
+        payload: their bytes, as `footfall.event.encode_entries` wrote them.
+    """
+
+    source: str
+    sequence: int
+    committed_ns: int
+    count: int
+    payload: bytes
+
+
+class Progress(Struct, frozen=True):
+    """How far a sink has come in one source, and what became of the entries up to there.
+
+    Attributes:
+        sequence: the last batch that is in the output.
+        safe_sequence: the last batch that the queue need not keep for this sink's recovery.
+        written: entries in the output.
+        skipped: entries that have no place in this output, by reason.
+    """
+
+    sequence: int = 0
+    safe_sequence: int = 0
+    written: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,303 @@
+"""The embedded queue: one SQLite file, written by collectors and read by consumers of the same machine.
+
+File format (SQLite 3, WAL mode, `PRAGMA user_version` = 1):
+
+- `batches`: a row a batch. `end_bytes` is the sum of all payload lengths up to and with this one, ever.
+- `totals`: one row: the queue's `source` name, entries ever `received`, payload bytes ever taken (`end_bytes`).
+- `refused`: how many requests were turned away, by reason.
+- `sinks`: what each sink last reported. Retention and the ledger use it; no sink reads it.
+
+One batch is one transaction, so it is in the file whole or not at all, together with the count of what was received.
+With `synchronous=FULL` SQLite syncs the WAL before the commit returns (https://sqlite.org/pragma.html#pragma_synchronous);
+with `NORMAL` it hands it to the operating system. Writers in several processes take turns by SQLite's own lock; readers
+never wait for them.
+
+This file knows nothing of what is in a batch, and forgets a batch only when every sink named at construction has
+reported it safe, plus a margin that a rebuilt database can use.
+"""
+
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from footfall.errors import DamagedFileError, QueueBrokenError, QueueFullError
+from footfall.queue.base import Batch, Progress
+
+FILE_NAME = "queue.sqlite"
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS batches (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    committed_ns INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    end_bytes INTEGER NOT NULL,
+    payload BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS totals (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    source TEXT NOT NULL,
+    received INTEGER NOT NULL,
+    end_bytes INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS refused (reason TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sinks (
+    name TEXT PRIMARY KEY,
+    sequence INTEGER NOT NULL,
+    safe_sequence INTEGER NOT NULL,
+    written INTEGER NOT NULL,
+    skipped TEXT NOT NULL,
+    trouble TEXT
+) WITHOUT ROWID;
+"""
+_FORMAT = 1
+_BUSY_S = 5.0
+_TRIM_BATCHES = 256
+_MAX_MARGIN_BYTES = 64 * 1024 * 1024
+_VACUUM_PAGES = 512
+_WAL_KEPT_BYTES = 16 * 1024 * 1024
+
+_TRY_AGAIN_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+"""Errors after which SQLite has rolled the transaction back and trying again later is sound."""
+
+
+class SinkReport(Struct, frozen=True):
+    """What a sink last told this queue about this source."""
+
+    sequence: int
+    written: int
+    skipped: dict[str, int]
+    trouble: str | None
+
+
+class QueueState(Struct, frozen=True):
+    """The queue at one moment, read in one transaction, so that its figures fit together."""
+
+    received: int
+    refused: dict[str, int]
+    last_sequence: int
+    sinks: dict[str, SinkReport]
+    lag_batches: dict[str, int]
+    lag_seconds: dict[str, float]
+    bytes: int
+
+
+class EmbeddedQueue:
+    """One connection to the queue's file; each thread has its own.
+
+    Args:
+        path: the SQLite file; made when it is not there.
+        sinks: the names of the sinks that must have passed a batch before it is dropped.
+        durability: `disk`: `append` returns when the batch is synced. `memory`: when the system has it.
+        max_bytes: what the batches may take on disk before `append` refuses.
+        clock: nanoseconds since 1970.
+
+    Raises:
+        DamagedFileError: the file is not a queue of this format.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        sinks: Sequence[str],
+        durability: Literal["disk", "memory"] = "disk",
+        max_bytes: int = 1 << 30,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._path = path
+        self._sinks = tuple(sinks)
+        self._max_bytes = max_bytes
+        self._margin_bytes = min(_MAX_MARGIN_BYTES, max_bytes // 4)
+        self._clock = clock
+        try:
+            self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+            self._open(durability)
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+                raise DamagedFileError(
+                    f"{path} is not a readable queue ({error}); move it away to start a new one."
+                ) from error
+            raise OSError(f"{path}: {error}") from error
+        self._page_bytes: int = self._value("PRAGMA page_size")
+
+    def _open(self, durability: Literal["disk", "memory"]) -> None:
+        self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute(f"PRAGMA synchronous = {'FULL' if durability == 'disk' else 'NORMAL'}")
+        self._db.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
+        version = self._value("PRAGMA user_version")
+        if version == 0:
+            self._create()
+        elif version != _FORMAT:
+            raise DamagedFileError(f"{self._path} has format {version}; this Footfall reads format {_FORMAT}.")
+        self.source: str = self._value("SELECT source FROM totals")
+
+    def _create(self) -> None:
+        """Safe when two processes do it at the same moment: the second finds all in place."""
+        self._db.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA.split(";"):
+            self._db.execute(statement)
+        self._db.execute("INSERT OR IGNORE INTO totals VALUES (1, ?, 0, 0)", (uuid.uuid4().hex,))
+        self._db.execute(f"PRAGMA user_version = {_FORMAT}")
+        self._db.execute("COMMIT")
+
+    # What a collector calls.
+
+    def append(self, payload: bytes, count: int, refused: Mapping[str, int] | None = None) -> int:
+        """Commit one batch, and what was refused since the last one; return its sequence.
+
+        Raises:
+            QueueFullError: the limit or the disk is reached, nothing was taken; a later call may succeed.
+            QueueBrokenError: whether it was taken is unknown; only a new start from the disk can tell.
+        """
+        with self._transaction():
+            if self._used_bytes() + len(payload) > self._max_bytes:
+                raise QueueFullError(f"the queue holds its limit of {self._max_bytes} bytes (queue.max_bytes)")
+            self._db.execute(
+                "UPDATE totals SET received = received + ?, end_bytes = end_bytes + ?", (count, len(payload))
+            )
+            cursor = self._db.execute(
+                "INSERT INTO batches (committed_ns, count, end_bytes, payload) SELECT ?, ?, end_bytes, ? FROM totals",
+                (self._clock(), count, payload),
+            )
+            self._add_refused(refused or {})
+        assert cursor.lastrowid is not None  # noqa: S101 - an INSERT sets it
+        return cursor.lastrowid
+
+    def add_refused(self, refused: Mapping[str, int]) -> None:
+        """Count what was refused when there is no batch to count it with; raises what `append` does."""
+        with self._transaction():
+            self._add_refused(refused)
+
+    def _add_refused(self, refused: Mapping[str, int]) -> None:
+        for reason, count in refused.items():
+            self._db.execute(
+                "INSERT INTO refused VALUES (?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
+                (reason, count),
+            )
+
+    # What a consumer calls.
+
+    def read(self, after: int, *, max_bytes: int = 4 * 1024 * 1024) -> list[Batch]:
+        """The next batches after sequence `after`, in order: at least one if any is there, about `max_bytes` in all."""
+        batches: list[Batch] = []
+        room = max_bytes
+        cursor = self._db.execute(
+            "SELECT sequence, committed_ns, count, payload FROM batches WHERE sequence > ? ORDER BY sequence",
+            (after,),
+        )
+        for sequence, committed_ns, count, payload in cursor:
+            batches.append(Batch(self.source, sequence, committed_ns, count, payload))
+            room -= len(payload)
+            if room <= 0:
+                break
+        cursor.close()
+        return batches
+
+    def report(self, sink: str, progress: Progress, trouble: str | None = None) -> None:
+        """Note how far a sink has come, and what keeps it from going on, if anything does.
+
+        Raises:
+            QueueFullError, QueueBrokenError: as `append`; the next report makes up for a lost one.
+        """
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO sinks VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    sink,
+                    progress.sequence,
+                    progress.safe_sequence,
+                    progress.written,
+                    msgspec.json.encode(progress.skipped).decode(),
+                    trouble,
+                ),
+            )
+
+    def trim(self) -> int:
+        """Drop up to a few hundred batches that every sink has passed, older than the margin; return how many.
+
+        Disk goes back to the system a piece at a time, so that no commit waits long behind this one.
+        """
+        safe = [self._value("SELECT safe_sequence FROM sinks WHERE name = ?", sink, default=0) for sink in self._sinks]
+        with self._transaction():
+            dropped = self._db.execute(
+                "DELETE FROM batches WHERE sequence IN (SELECT sequence FROM batches WHERE sequence <= ? "
+                "AND end_bytes <= (SELECT end_bytes FROM totals) - ? ORDER BY sequence LIMIT ?)",
+                (min(safe, default=0), self._margin_bytes, _TRIM_BATCHES),
+            ).rowcount
+        if self._value("PRAGMA freelist_count") > _VACUUM_PAGES:
+            self._db.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+        return dropped
+
+    # What the ledger and the metrics call.
+
+    def state(self) -> QueueState:
+        """What came in, what was turned away, and where each sink stands."""
+        self._db.execute("BEGIN")
+        try:
+            received = self._value("SELECT received FROM totals")
+            last = self._value("SELECT max(sequence) FROM batches", default=0) or 0
+            refused: dict[str, int] = dict(self._db.execute("SELECT reason, count FROM refused ORDER BY reason"))
+            sinks = {
+                name: SinkReport(sequence, written, msgspec.json.decode(skipped, type=dict[str, int]), trouble)
+                for name, sequence, written, skipped, trouble in self._db.execute(
+                    "SELECT name, sequence, written, skipped, trouble FROM sinks"
+                )
+            }
+            lag_batches, lag_seconds = {}, {}
+            for name in self._sinks:
+                reached = sinks[name].sequence if name in sinks else 0
+                lag_batches[name] = self._value("SELECT count(*) FROM batches WHERE sequence > ?", reached)
+                oldest = self._value("SELECT min(committed_ns) FROM batches WHERE sequence > ?", reached)
+                lag_seconds[name] = 0.0 if oldest is None else max(0.0, (self._clock() - oldest) / 1e9)
+            used = self._used_bytes()
+        finally:
+            self._db.execute("COMMIT")
+        return QueueState(received, refused, last, sinks, lag_batches, lag_seconds, used)
+
+    def check(self) -> str | None:
+        """Why a hit could not be taken now, or None."""
+        if self._used_bytes() >= self._max_bytes:
+            return f"the queue holds its limit of {self._max_bytes} bytes (queue.max_bytes)"
+        return None
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _used_bytes(self) -> int:
+        pages: int = self._value("PRAGMA page_count") - self._value("PRAGMA freelist_count")
+        return pages * self._page_bytes
+
+    def _value(self, sql: str, *parameters: object, default: Any = None) -> Any:
+        row = self._db.execute(sql, parameters).fetchone()
+        return default if row is None else row[0]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._rollback()
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            self._rollback()
+            code = error.sqlite_errorcode & 0xFF  # the primary code; the rest says where it happened
+            if code in _TRY_AGAIN_CODES:
+                raise QueueFullError(f"the queue can't be written now: {error}") from error
+            raise QueueBrokenError(f"{self._path}: {error}") from error
+
+    def _rollback(self) -> None:
+        """SQLite may have rolled back by itself already, or be unable to."""
+        if self._db.in_transaction:
+            with suppress(sqlite3.DatabaseError):
+                self._db.execute("ROLLBACK")

@@ -1,0 +1,1 @@
+"""The sinks: where batches end up, each entry exactly once."""
