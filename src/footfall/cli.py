@@ -1,4 +1,114 @@
-"""placeholder"""
+"""The `footfall` command."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from footfall import __version__, config, service
+from footfall.errors import FootfallError
+from footfall.processes.parts import COLLECTOR, REPORTING, ROLES, STORAGE
+from footfall.telemetry import configure_logging
+
+_settings_option = click.option(
+    "--settings",
+    "settings_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=f"The settings file, instead of {config.FILE_NAME} in the working directory.",
+)
 
 
-def main() -> None: ...
+class _Group(click.Group):
+    """Says what a person has to do, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
+        try:
+            return super().invoke(ctx)
+        except FootfallError as error:
+            click.echo(f"footfall: {error}", err=True)
+            sys.exit(error.exit_code)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="footfall")
+def main() -> None:
+    r"""Web analytics that never loses a hit.
+
+    \b
+    footfall serve                     everything on this machine, on one port
+    footfall run collector             one role (or more) as a service of its own
+    footfall import access.log --site-id my-site
+    footfall config                    the settings in force
+
+    Settings come from appsettings.json in the working directory; each can be given as a variable, too:
+    FOOTFALL__COLLECTOR__PORT=9000.
+    """
+
+
+@main.command()
+@_settings_option
+def serve(settings_path: Path | None) -> None:
+    """Run the whole system on this machine: embedded queue, DuckDB, one port."""
+    _run(config.load(settings_path).settings, ROLES)
+
+
+@main.command()
+@click.argument("roles", metavar="ROLE...", nargs=-1, required=True, type=click.Choice(ROLES))
+@_settings_option
+def run(roles: tuple[str, ...], settings_path: Path | None) -> None:
+    r"""Run one or more roles as one service.
+
+    \b
+    collector   takes hits (GET /track) and events (POST /event) into the queue
+    storage     writes the visits log; there is always one
+    processor   writes the database
+    reporting   answers /stats
+    """
+    _run(config.load(settings_path).settings, tuple(role for role in ROLES if role in roles))
+
+
+@main.command(name="config")
+@_settings_option
+def show_config(settings_path: Path | None) -> None:
+    """Print the settings in force and where each came from."""
+    sources = list(config.load(settings_path).sources())
+    widths = [max(len(text) for text in column) for column in zip(*map(_cells, sources), strict=True)]
+    for source in sources:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(_cells(source), widths, strict=True)).rstrip())
+
+
+def _cells(source: config.Source) -> tuple[str, str, str]:
+    return source.key, "none" if source.value is None else str(source.value), source.origin
+
+
+def _run(settings: config.Settings, roles: tuple[str, ...]) -> None:
+    configure_logging("footfall")
+    sys.exit(service.run(settings, roles, on_ready=lambda: click.echo(_welcome(settings, roles))))
+
+
+def _welcome(settings: config.Settings, roles: tuple[str, ...]) -> str:
+    """Where to look, and what to paste."""
+    lines = [f"Footfall {__version__}: {', '.join(roles)}", ""]
+    section = settings.collector if COLLECTOR in roles else settings.reporting
+    host = f"[{section.host}]" if ":" in section.host else section.host
+    url = f"http://{host}:{section.port}"
+    if COLLECTOR in roles:
+        lines += [
+            f"  hits and events  {url}/track and {url}/event",
+            f"  state            {url}/readyz and {url}/ledger",
+        ]
+    if REPORTING in roles:
+        lines += [f"  reports          {url}/stats?site_id=my-site", f"  API              {url}/docs"]
+    if STORAGE in roles:
+        lines.append(f"  visits log       {settings.storage.path}")
+    lines.append(f"  data             {settings.data_path.absolute()}")
+    if COLLECTOR in roles:
+        lines += [
+            "",
+            "Paste this into your pages:",
+            "",
+            f'  <img src="{url}/track?site_id=my-site" referrerpolicy="no-referrer-when-downgrade" alt="">',
+        ]
+    lines += ["", "Ctrl-C stops it; nothing accepted is lost."]
+    return "\n".join(lines)

@@ -54,8 +54,10 @@ class Hit(Struct, frozen=True, array_like=True, tag="h", gc=False):
 
 
 class Event(Struct, frozen=True, array_like=True, tag="e"):
-    """One accepted `POST /event`. `occurred_us` is the client's timestamp in microseconds
-    since 1970, or None where it sent none."""
+    """One accepted `POST /event`.
+
+    `occurred_us` is the client's timestamp, microseconds since 1970, or None where it sent none.
+    """
 
     received_ns: int
     address: str | None
@@ -146,7 +148,7 @@ def parse_event(body: bytes, *, received_ns: int, address: str | None, user_agen
     try:
         fields = _decode_body(body)
     except msgspec.ValidationError:
-        raise Problem(422, "The event was not accepted.", _faults_of_body(body)) from None
+        raise Problem(422, "The event was not accepted.", _faults_of_body(body, received_ns)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _not_json(error) from None
     occurred_us = None if fields.timestamp is None else _parse_timestamp(fields.timestamp, received_ns)
@@ -197,7 +199,7 @@ def _timestamp_problem(detail: str) -> Problem:
     return Problem(422, "The event was not accepted.", [Fault("timestamp", detail)])
 
 
-def _faults_of_body(body: bytes) -> list[Fault]:
+def _faults_of_body(body: bytes, received_ns: int) -> list[Fault]:
     """Every field that is wrong: the fast decoder stops at the first."""
     try:
         document = _decode_any(body)
@@ -207,7 +209,14 @@ def _faults_of_body(body: bytes) -> list[Fault]:
         raise _not_json(error) from None
     if not isinstance(document, dict):
         return [Fault("", "the body must be a JSON object")]
-    return faults_of(document, EventBody)
+    faults = faults_of(document, EventBody)
+    timestamp = document.get("timestamp")
+    if isinstance(timestamp, str):
+        try:
+            _parse_timestamp(timestamp, received_ns)
+        except Problem as problem:
+            faults += problem.faults
+    return faults
 
 
 def _not_json(error: Exception) -> Problem:

@@ -66,6 +66,6 @@ def faults_of(document: Mapping[str, Any], shape: type[Struct], *, strict: bool 
 
 
 def _plain(message: str) -> str:
-    """msgspec's message without the JSON path, which the field's name already says."""
+    """The message of msgspec without the JSON path, which the field's name already says."""
     message = message.split(" - at `", 1)[0].replace("`", "")
     return message[:1].lower() + message[1:]

@@ -6,6 +6,7 @@ File format (SQLite 3, WAL mode, `PRAGMA user_version` = 1):
 - `totals`: one row: the queue's `source` name, entries ever `received`, payload bytes ever taken (`end_bytes`).
 - `refused`: how many requests were turned away, by reason.
 - `sinks`: what each sink last reported. Retention and the ledger use it; no sink reads it.
+- `imports`: how far each imported log has come, moved in the transaction of the batch that holds its lines.
 
 One batch is one transaction, so it is in the file whole or not at all, together with the count of what was received.
 With `synchronous=FULL` SQLite syncs the WAL before the commit returns (https://sqlite.org/pragma.html#pragma_synchronous);
@@ -27,7 +28,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from footfall.errors import DamagedFileError, QueueBrokenError, QueueFullError
+from footfall.errors import AlreadyInUseError, DamagedFileError, QueueBrokenError, QueueFullError
 from footfall.queue.base import Batch, Progress
 
 FILE_NAME = "queue.sqlite"
@@ -55,16 +56,46 @@ CREATE TABLE IF NOT EXISTS sinks (
     skipped TEXT NOT NULL,
     trouble TEXT
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS imports (
+    log TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    line INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (log, number)
+) WITHOUT ROWID;
 """
 _FORMAT = 1
 _BUSY_S = 5.0
 _TRIM_BATCHES = 256
 _MAX_MARGIN_BYTES = 64 * 1024 * 1024
 _VACUUM_PAGES = 512
+_CHECKPOINT_PAGES = 4_000
+"""From one checkpoint of SQLite's WAL to the next: 16 MB, a few a second at full load."""
+_MEASURE_BYTES = 1024 * 1024
+"""How much may be appended between two looks at the file's size; several writers may pass the limit by this each."""
 _WAL_KEPT_BYTES = 16 * 1024 * 1024
 
 _TRY_AGAIN_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 """Errors after which SQLite has rolled the transaction back and trying again later is sound."""
+
+
+class ImportMark(Struct, frozen=True):
+    """How far an existing log has been sent into this queue.
+
+    Attributes:
+        log: what it is known by; logs that begin alike may share it.
+        number: tells those apart.
+        offset: bytes done.
+        line: lines done.
+        digest: SHA-256 of those bytes.
+    """
+
+    log: str
+    number: int
+    offset: int
+    line: int
+    digest: bytes
 
 
 class SinkReport(Struct, frozen=True):
@@ -115,6 +146,7 @@ class EmbeddedQueue:
         self._sinks = tuple(sinks)
         self._max_bytes = max_bytes
         self._margin_bytes = min(_MAX_MARGIN_BYTES, max_bytes // 4)
+        self._room = 0
         self._clock = clock
         try:
             self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
@@ -131,6 +163,7 @@ class EmbeddedQueue:
         self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute(f"PRAGMA synchronous = {'FULL' if durability == 'disk' else 'NORMAL'}")
+        self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         self._db.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
         version = self._value("PRAGMA user_version")
         if version == 0:
@@ -150,16 +183,28 @@ class EmbeddedQueue:
 
     # What a collector calls.
 
-    def append(self, payload: bytes, count: int, refused: Mapping[str, int] | None = None) -> int:
+    def append(
+        self,
+        payload: bytes,
+        count: int,
+        refused: Mapping[str, int] | None = None,
+        moved: tuple[ImportMark, ImportMark] | None = None,
+    ) -> int:
         """Commit one batch, and what was refused since the last one; return its sequence.
 
+        Args:
+            payload: entries, encoded.
+            count: how many.
+            refused: requests turned away, by reason.
+            moved: for a batch of an import, where its mark was and where it is with this batch.
+
         Raises:
+            AlreadyInUseError: the mark is elsewhere, moved by another import of that log; nothing was taken.
             QueueFullError: the limit or the disk is reached, nothing was taken; a later call may succeed.
             QueueBrokenError: whether it was taken is unknown; only a new start from the disk can tell.
         """
         with self._transaction():
-            if self._used_bytes() + len(payload) > self._max_bytes:
-                raise QueueFullError(f"the queue holds its limit of {self._max_bytes} bytes (queue.max_bytes)")
+            self._make_sure_of_room(len(payload))
             self._db.execute(
                 "UPDATE totals SET received = received + ?, end_bytes = end_bytes + ?", (count, len(payload))
             )
@@ -168,8 +213,19 @@ class EmbeddedQueue:
                 (self._clock(), count, payload),
             )
             self._add_refused(refused or {})
-        assert cursor.lastrowid is not None  # noqa: S101 - an INSERT sets it
+            if moved is not None:
+                self._move_mark(*moved)
+        assert cursor.lastrowid is not None
         return cursor.lastrowid
+
+    def _make_sure_of_room(self, size: int) -> None:
+        """Measured again only when what was measured last can't vouch for `size` more."""
+        self._room -= size
+        if self._room < 0:
+            free = self._max_bytes - self._used_bytes()
+            if free < size:
+                raise QueueFullError(f"the queue holds its limit of {self._max_bytes} bytes (queue.max_bytes)")
+            self._room = min(free, _MEASURE_BYTES) - size
 
     def add_refused(self, refused: Mapping[str, int]) -> None:
         """Count what was refused when there is no batch to count it with; raises what `append` does."""
@@ -182,6 +238,24 @@ class EmbeddedQueue:
                 "INSERT INTO refused VALUES (?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
                 (reason, count),
             )
+
+    # What an import calls, besides `append`.
+
+    def import_marks(self, log: str) -> list[ImportMark]:
+        """How far the logs known by `log` have come, in the order in which they were begun."""
+        rows = self._db.execute(
+            "SELECT log, number, offset, line, digest FROM imports WHERE log = ? ORDER BY number", (log,)
+        )
+        return [ImportMark(*row) for row in rows]
+
+    def _move_mark(self, old: ImportMark, new: ImportMark) -> None:
+        moved = self._db.execute(
+            "INSERT INTO imports VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET offset = excluded.offset, "
+            "line = excluded.line, digest = excluded.digest WHERE imports.offset = ?",
+            (new.log, new.number, new.offset, new.line, new.digest, old.offset),
+        ).rowcount
+        if moved == 0:
+            raise AlreadyInUseError("another import of this log is under way; nothing of this one was counted twice")
 
     # What a consumer calls.
 
@@ -200,6 +274,10 @@ class EmbeddedQueue:
                 break
         cursor.close()
         return batches
+
+    def last_sequence(self) -> int:
+        """The last batch there is; 0 before the first."""
+        return self._value("SELECT max(sequence) FROM batches") or 0
 
     def report(self, sink: str, progress: Progress, trouble: str | None = None) -> None:
         """Note how far a sink has come, and what keeps it from going on, if anything does.
@@ -245,12 +323,7 @@ class EmbeddedQueue:
             received = self._value("SELECT received FROM totals")
             last = self._value("SELECT max(sequence) FROM batches", default=0) or 0
             refused: dict[str, int] = dict(self._db.execute("SELECT reason, count FROM refused ORDER BY reason"))
-            sinks = {
-                name: SinkReport(sequence, written, msgspec.json.decode(skipped, type=dict[str, int]), trouble)
-                for name, sequence, written, skipped, trouble in self._db.execute(
-                    "SELECT name, sequence, written, skipped, trouble FROM sinks"
-                )
-            }
+            sinks = self.sink_reports()
             lag_batches, lag_seconds = {}, {}
             for name in self._sinks:
                 reached = sinks[name].sequence if name in sinks else 0
@@ -261,6 +334,14 @@ class EmbeddedQueue:
         finally:
             self._db.execute("COMMIT")
         return QueueState(received, refused, last, sinks, lag_batches, lag_seconds, used)
+
+    def sink_reports(self) -> dict[str, SinkReport]:
+        """What each sink last reported."""
+        rows = self._db.execute("SELECT name, sequence, written, skipped, trouble FROM sinks").fetchall()
+        return {
+            name: SinkReport(sequence, written, msgspec.json.decode(skipped, type=dict[str, int]), trouble)
+            for name, sequence, written, skipped, trouble in rows
+        }
 
     def check(self) -> str | None:
         """Why a hit could not be taken now, or None."""
@@ -275,7 +356,7 @@ class EmbeddedQueue:
         pages: int = self._value("PRAGMA page_count") - self._value("PRAGMA freelist_count")
         return pages * self._page_bytes
 
-    def _value(self, sql: str, *parameters: object, default: Any = None) -> Any:
+    def _value(self, sql: str, *parameters: object, default: Any = None) -> Any:  # noqa: ANN401 - SQL's types
         row = self._db.execute(sql, parameters).fetchone()
         return default if row is None else row[0]
 

@@ -1,0 +1,191 @@
+"""What each request to the collector means: the image, the events, and the way to everything else."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+from urllib.parse import unquote_plus
+
+from footfall.collector.address import ClientAddress
+from footfall.collector.forward import Forwarder
+from footfall.collector.http import Reply, Request, Response
+from footfall.collector.intake import Intake
+from footfall.event import Hit, parse_event
+from footfall.gate import CHALLENGE, Gate
+from footfall.observe import PATHS as OBSERVED
+from footfall.observe import Observer
+from footfall.problem import Problem
+
+GIF: Final = bytes.fromhex(
+    "474946383961"  # GIF89a
+    "01000100 800000"  # 1 by 1, a table of two colours
+    "000000 ffffff"
+    "21f904 01000000 00"  # the first of them is transparent
+    "2c00000000 01000100 00"
+    "02 02 4401 00 3b"
+)
+"""The transparent 1 by 1 image, W3C GIF89a specification; 43 bytes, the fewest that all decoders take."""
+
+_PREFLIGHT_HEADERS = {
+    "access-control-allow-origin": "*",
+    "access-control-allow-headers": "content-type",
+    "access-control-max-age": "86400",
+}
+_CORS = {"access-control-allow-origin": "*"}
+_ANY_SITE = {**_CORS, "cross-origin-resource-policy": "cross-origin", "cache-control": "no-store"}
+
+_PIXEL = Response(200, GIF, "image/gif", _ANY_SITE)
+_ACCEPTED = Response(202, b'{"status":"accepted"}', "application/json", {**_CORS, "cache-control": "no-store"})
+_PREFLIGHT_TRACK = Response(204, headers={**_PREFLIGHT_HEADERS, "access-control-allow-methods": "GET, HEAD, OPTIONS"})
+_PREFLIGHT_EVENT = Response(204, headers={**_PREFLIGHT_HEADERS, "access-control-allow-methods": "POST, OPTIONS"})
+_UNAVAILABLE = Response.of(
+    Problem(503, "The event can't be taken at the moment; nothing of it was recorded."), {**_CORS, "retry-after": "1"}
+)
+_UNSUPPORTED = Response.of(Problem(415, "Send application/json, or text/plain holding JSON."), _CORS)
+_NOT_FOUND = Response.of(Problem(404, "There is nothing at this path."))
+
+_JSON_TYPES = {b"application/json", b"text/plain"}
+_REFUSAL_REASONS = {400: "malformed", 408: "timed_out", 413: "too_large", 431: "head_too_large", 503: "overloaded"}
+
+
+class Endpoints:
+    """The collector's `Application`.
+
+    Args:
+        intake: takes what is accepted.
+        addresses: tells whose request it is.
+        observer: answers for the state of this service.
+        gate: who may ask for it.
+        forwarder: where reports are, if this service has them.
+        max_body_bytes: per event.
+        pixel_url: an image elsewhere that `/track` sends the browser to.
+        clock: nanoseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        *,
+        addresses: ClientAddress,
+        observer: Observer,
+        gate: Gate,
+        forwarder: Forwarder | None,
+        max_body_bytes: int,
+        pixel_url: str | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._intake = intake
+        self._addresses = addresses
+        self._observer = observer
+        self._gate = gate
+        self._forwarder = forwarder
+        self._max_body_bytes = max_body_bytes
+        self._pixel = _PIXEL if pixel_url is None else Response(302, headers={**_ANY_SITE, "location": pixel_url})
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def max_body_bytes(self, path: bytes) -> int:
+        return self._max_body_bytes if path == b"/event" else 0
+
+    def handle(self, request: Request, reply: Reply) -> None:
+        path = request.path
+        if path == b"/track":
+            self._track(request, reply)
+        elif path == b"/event":
+            self._event(request, reply)
+        elif path.decode("latin-1") in OBSERVED:
+            self._observe(request, reply)
+        elif self._forwarder is not None:
+            self._forwarder.forward(request, reply)
+        else:
+            reply.send(_NOT_FOUND)
+
+    def refuse(self, problem: Problem, path: bytes) -> Response:
+        if path not in {b"/track", b"/event"}:
+            return Response.of(problem)
+        self._intake.refuse(_REFUSAL_REASONS.get(problem.status, "malformed"))
+        # Whatever is wrong with the request, the page that embeds the image must not break.
+        return self._pixel if path == b"/track" else Response.of(problem, _CORS)
+
+    def _track(self, request: Request, reply: Reply) -> None:
+        if request.method == b"GET":
+            headers = request.headers
+            referrer = headers.get(b"referer", b"")
+            user_agent = headers.get(b"user-agent", b"")
+            address = self._addresses.of(request.peer, headers.get(b"x-forwarded-for"))
+            site_id = path = user_id = None
+            if request.query:
+                site_id, path, user_id = _hit_parameters(request.query)
+            hit = Hit(self._clock(), address, referrer, user_agent, site_id, path, user_id)
+            reply.send(self._pixel)
+            self._intake.add_hit(hit, len(referrer) + len(user_agent) + len(request.query))
+        elif request.method == b"HEAD":
+            reply.send(self._pixel)
+        elif request.method == b"OPTIONS":
+            reply.send(_PREFLIGHT_TRACK)
+        else:
+            reply.send(_not_allowed("GET, HEAD, OPTIONS"))
+
+    def _event(self, request: Request, reply: Reply) -> None:
+        if request.method == b"POST":
+            self._post_event(request, reply)
+        elif request.method == b"OPTIONS":
+            reply.send(_PREFLIGHT_EVENT)
+        else:
+            reply.send(_not_allowed("POST, OPTIONS"))
+
+    def _post_event(self, request: Request, reply: Reply) -> None:
+        headers = request.headers
+        content_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if content_type not in _JSON_TYPES:
+            self._intake.refuse("content_type")
+            reply.send(_UNSUPPORTED)
+            return
+        try:
+            event = parse_event(
+                request.body,
+                received_ns=self._clock(),
+                address=self._addresses.of(request.peer, headers.get(b"x-forwarded-for")),
+                user_agent=headers.get(b"user-agent", b""),
+            )
+        except Problem as problem:
+            self._intake.refuse("not_json" if problem.status == 400 else "invalid")
+            reply.send(Response.of(problem, _CORS))
+            return
+        self._intake.add_event(event, len(request.body), partial(_acknowledge, reply))
+
+    def _observe(self, request: Request, reply: Reply) -> None:
+        if request.method not in {b"GET", b"HEAD"}:
+            reply.send(_not_allowed("GET, HEAD"))
+            return
+        task = asyncio.get_running_loop().create_task(self._answer_observed(request, reply))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer_observed(self, request: Request, reply: Reply) -> None:
+        path = request.path.decode("latin-1")
+        problem = self._gate.refusal(path, request.headers)
+        if problem is not None:
+            reply.send(Response.of(problem, {"www-authenticate": CHALLENGE} if problem.status == 401 else None))
+            return
+        answer = await asyncio.to_thread(self._observer.answer, path)
+        reply.send(Response(answer.status, answer.body, answer.content_type, {"cache-control": "no-store"}))
+
+
+def _acknowledge(reply: Reply, error: Exception | None) -> None:
+    reply.send(_ACCEPTED if error is None else _UNAVAILABLE)
+
+
+def _not_allowed(methods: str) -> Response:
+    return Response.of(Problem(405, f"This path takes {methods}."), {**_CORS, "allow": methods})
+
+
+def _hit_parameters(query: bytes) -> tuple[str | None, str | None, str | None]:
+    """`site_id`, `path` and `user_id` of a query; an empty one is as good as none, of a repeated one the first."""
+    found: dict[bytes, str] = {}
+    for part in query.split(b"&"):
+        name, _, value = part.partition(b"=")
+        if value and name in {b"site_id", b"path", b"user_id"} and name not in found:
+            found[name] = unquote_plus(value.decode("utf-8", "replace"))
+    return found.get(b"site_id"), found.get(b"path"), found.get(b"user_id")

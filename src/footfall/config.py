@@ -1,0 +1,256 @@
+"""Settings: defaults, then `appsettings.json`, then the environment; what is unknown or out of range is an error."""
+
+import ipaddress
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+from footfall.errors import BadSettingError
+
+FILE_NAME = "appsettings.json"
+ENV_PREFIX = "FOOTFALL__"
+
+Host = Annotated[str, Meta(min_length=1)]
+Port = Annotated[int, Meta(ge=1, le=65_535)]
+
+
+class CollectorSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    host: Host = "127.0.0.1"
+    port: Port = 8000
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    max_body_bytes: Annotated[int, Meta(ge=256, le=16 * 1024 * 1024)] = 65_536
+    trusted_proxies: list[str] = []
+    pixel_url: str | None = None
+
+
+class QueueSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    url: str | None = None
+    durability: Literal["disk", "memory"] = "disk"
+    max_bytes: Annotated[int, Meta(ge=1024 * 1024)] = 1 << 30
+
+
+class StorageSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    path: Annotated[str, Meta(min_length=1)] = "/tmp/visits.log"  # noqa: S108 - the contract's default
+
+
+class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    url: str | None = None
+
+
+class ReportingSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    host: Host = "127.0.0.1"
+    port: Port = 8001
+    token: Annotated[str, Meta(min_length=8)] | None = None
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """All settings; README.md and docs/operations.md say what each means."""
+
+    data_dir: Annotated[str, Meta(min_length=1)] = "footfall-data"
+    collector: CollectorSettings = CollectorSettings()
+    queue: QueueSettings = QueueSettings()
+    storage: StorageSettings = StorageSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    reporting: ReportingSettings = ReportingSettings()
+
+    @property
+    def data_path(self) -> Path:
+        return Path(self.data_dir)
+
+    @property
+    def database_path(self) -> Path:
+        """Where DuckDB's file is."""
+        named = "" if self.database.url is None else self.database.url.removeprefix("duckdb:")
+        return Path(named) if named else self.data_path / "footfall.duckdb"
+
+
+class Source(Struct, frozen=True):
+    """One setting's value as it will be used, and where it came from: `default`, the file, or a variable."""
+
+    key: str
+    value: Any
+    origin: str
+
+
+class LoadedSettings(Struct, frozen=True):
+    settings: Settings
+    origins: dict[str, str]
+
+    def sources(self) -> Iterator[Source]:
+        """Every setting in the order of the documentation. A secret's value is masked."""
+        for key in known_keys():
+            value: Any = self.settings
+            for part in key.split("."):
+                value = getattr(value, part)
+            yield Source(key, _masked(key, value), self.origins.get(key, "default"))
+
+
+def known_keys() -> list[str]:
+    """The name of every setting, in the order of the documentation."""
+    return [key for key, _ in _known_fields()]
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> LoadedSettings:
+    """Read the settings.
+
+    Args:
+        path: the file; None takes `appsettings.json` of the working directory, which may be absent.
+        environ: the variables.
+
+    Raises:
+        BadSettingError: a key, a variable or a value that is not allowed; the text names it and says what is.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for key, value in _from_file(path):
+        values[key], origins[key] = value, str(path or FILE_NAME)
+    for key, value, variable in _from_environment(environ):
+        values[key], origins[key] = value, variable
+    settings = _convert(values, origins)
+    _check(settings, origins)
+    return LoadedSettings(settings, origins)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a listener on `host` is reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _known_fields() -> list[tuple[str, Any]]:
+    fields: list[tuple[str, Any]] = []
+    for field in msgspec.structs.fields(Settings):
+        if isinstance(field.type, type) and issubclass(field.type, Struct):
+            fields += [(f"{field.name}.{inner.name}", inner.type) for inner in msgspec.structs.fields(field.type)]
+        else:
+            fields.append((field.name, field.type))
+    return fields
+
+
+def _from_file(path: Path | None) -> Iterator[tuple[str, Any]]:
+    file = Path(FILE_NAME) if path is None else path
+    try:
+        document = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        if path is None:
+            return
+        raise BadSettingError(f"{file}: there is no such file (--settings)") from None
+    except (ValueError, OSError) as error:
+        raise BadSettingError(f"{file}: can't be read as JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise BadSettingError(f"{file}: must hold a JSON object")
+    known = known_keys()
+    sections = {key.partition(".")[0] for key in known if "." in key}
+    for name, value in document.items():
+        if name in sections:
+            if not isinstance(value, dict):
+                raise BadSettingError(f"{file}: {name} must be a JSON object")
+            entries = [(f"{name}.{inner}", inner_value) for inner, inner_value in value.items()]
+        else:
+            entries = [(name, value)]
+        for key, entry in entries:
+            if key not in known:
+                raise BadSettingError(f"{file}: there is no setting {key}; {_allowed(key)}")
+            yield key, entry
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:
+    types = dict(_known_fields())
+    by_variable = {ENV_PREFIX + key.replace(".", "__").upper(): key for key in types}
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith(ENV_PREFIX):
+            continue
+        key = by_variable.get(variable)
+        if key is None:
+            guess = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
+            raise BadSettingError(f"{variable}: there is no such setting; {_allowed(guess)}")
+        yield key, _split(text) if types[key] == list[str] else text, variable
+
+
+def _split(text: str) -> list[str]:
+    """A list in a variable: JSON, or values between commas."""
+    if text.lstrip().startswith("["):
+        try:
+            value = json.loads(text)
+        except ValueError:
+            pass
+        else:
+            return [str(item) for item in value]
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _allowed(key: str) -> str:
+    section = key.partition(".")[0]
+    known = [name for name in known_keys() if name.startswith(section + ".")] or known_keys()
+    return "known are: " + ", ".join(known)
+
+
+def _convert(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
+    nested: dict[str, Any] = {}
+    for key, field_type in _known_fields():
+        if key not in values:
+            continue
+        # A variable is text whatever the setting is; JSON already says what is a number.
+        strict = not origins[key].startswith(ENV_PREFIX)
+        try:
+            value = msgspec.convert(values[key], field_type, strict=strict)
+        except msgspec.ValidationError as error:
+            reason = str(error).replace("`", "").partition(" - at ")[0]
+            raise BadSettingError(f"{key} = {_masked(key, values[key])!r} ({origins[key]}): {reason}") from None
+        section, _, name = key.rpartition(".")
+        (nested.setdefault(section, {}) if section else nested)[name] = value
+    return msgspec.convert(nested, Settings)
+
+
+def _check(settings: Settings, origins: Mapping[str, str]) -> None:
+    """What types can't say."""
+
+    def refuse(key: str, reason: str) -> BadSettingError:
+        return BadSettingError(f"{key} ({origins.get(key, 'default')}): {reason}")
+
+    for network in settings.collector.trusted_proxies:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise refuse("collector.trusted_proxies", f"{error}; write networks as in 10.0.0.0/8") from None
+    pixel_url = settings.collector.pixel_url
+    if pixel_url is not None and not _is_http_url(pixel_url):
+        raise refuse("collector.pixel_url", "must be an http:// or https:// address of an image, in ASCII")
+    if settings.queue.url is not None:
+        raise refuse("queue.url", "only the embedded queue is built so far; leave it out")
+    if settings.database.url is not None and not settings.database.url.startswith("duckdb:"):
+        raise refuse("database.url", "must be duckdb: or duckdb:PATH; no other database is built so far")
+    token = settings.reporting.token
+    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+        raise refuse("reporting.token", "must be ASCII without spaces: it travels in a header")
+
+
+def _is_http_url(text: str) -> bool:
+    if not text.isascii() or not text.isprintable() or " " in text:
+        return False
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def _masked(key: str, value: Any) -> Any:  # noqa: ANN401 - a setting is of any type
+    if value is None:
+        return None
+    if key == "reporting.token":
+        return "***"
+    if key.endswith(".url") and "@" in str(value):
+        scheme, _, rest = str(value).partition("://")
+        return f"{scheme}://***@{rest.rpartition('@')[2]}"
+    return value

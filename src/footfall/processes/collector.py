@@ -1,0 +1,103 @@
+"""The collector's process."""
+
+import asyncio
+import resource
+import socket
+from pathlib import Path
+
+import uvloop
+
+from footfall.collector.address import ClientAddress
+from footfall.collector.endpoints import Endpoints
+from footfall.collector.forward import Forwarder
+from footfall.collector.http import Server
+from footfall.collector.intake import Intake
+from footfall.config import Settings
+from footfall.errors import QueueBrokenError
+from footfall.gate import Gate
+from footfall.observe import Check, Observer
+from footfall.processes.parts import COLLECTOR, open_queue, role_checks
+from footfall.sinks.base import SINKS
+from footfall.supervisor import Lifeline
+
+_DRAIN_S = 5.0
+_SPARE_FILES = 64
+"""File descriptors that are not for connections."""
+_MAX_CONNECTIONS = 20_000
+
+
+def run(
+    lifeline: Lifeline,
+    settings: Settings,
+    roles: tuple[str, ...],
+    gate: Gate,
+    listener: socket.socket,
+    reports: Path | None,
+) -> None:
+    """Collect until told to stop.
+
+    Args:
+        lifeline: to the supervisor.
+        settings: all of them.
+        roles: which roles this service has, for `/readyz`.
+        gate: who may read the state of this service.
+        listener: where hits arrive.
+        reports: the socket of the reporting process of this service, if there is one.
+
+    Raises:
+        FootfallError: the queue can't be opened.
+    """
+    uvloop.run(_collect(lifeline, settings, roles, gate, listener, reports))
+
+
+async def _collect(
+    lifeline: Lifeline,
+    settings: Settings,
+    roles: tuple[str, ...],
+    gate: Gate,
+    listener: socket.socket,
+    reports: Path | None,
+) -> None:
+    stop = asyncio.Event()
+    broken: list[QueueBrokenError] = []
+
+    def stop_broken(error: QueueBrokenError) -> None:
+        broken.append(error)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+
+    def stop_soon() -> None:
+        loop.call_soon_threadsafe(stop.set)
+
+    lifeline.on_stop(stop_soon)
+    intake = Intake(open_queue(settings), on_broken=stop_broken)
+    reader = open_queue(settings)
+    checks: dict[str, Check] = {COLLECTOR: lambda: intake.trouble or reader.check()}
+    checks.update(role_checks(settings, roles, reader))
+    endpoints = Endpoints(
+        intake,
+        addresses=ClientAddress(settings.collector.trusted_proxies),
+        observer=Observer(reader.state, sinks=SINKS, checks=checks),
+        gate=gate,
+        forwarder=None if reports is None else Forwarder(str(reports)),
+        max_body_bytes=settings.collector.max_body_bytes,
+        pixel_url=settings.collector.pixel_url,
+    )
+    server = Server(endpoints, max_connections=_max_connections())
+    await server.start(listener)
+    lifeline.ready()
+    await stop.wait()
+    if broken:
+        raise broken[0]
+    await server.drain(_DRAIN_S)
+    await intake.close()
+
+
+def _max_connections() -> int:
+    """As many as the system lets this process have files, up to a bound on their memory."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_CONNECTIONS + _SPARE_FILES
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return allowed - _SPARE_FILES

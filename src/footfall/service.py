@@ -1,0 +1,139 @@
+"""From settings and roles to a tree of processes that does the work; the architecture, as code.
+
+    supervisor ─┬─ collector   as many as collector.workers: hits and events into the queue
+                ├─ storage     the queue into the visits log
+                └─ database    processor: the queue into DuckDB; reporting: figures out of it
+
+With a collector, reports answer on its port, too: it hands them to the database process over a Unix socket.
+"""
+
+import errno
+import importlib
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from footfall.config import Settings, is_loopback
+from footfall.errors import AlreadyInUseError, BadSettingError, BadUsageError, FootfallError
+from footfall.gate import Gate
+from footfall.processes.parts import COLLECTOR, PROCESSOR, REPORTING, STORAGE, open_queue
+from footfall.supervisor import Child, Lifeline, Supervisor
+
+_BACKLOG = 4_096
+"""Connections the system holds until they are accepted, while a collector is started again, for one."""
+
+
+def run(settings: Settings, roles: tuple[str, ...], *, on_ready: Callable[[], None]) -> int:
+    """Run `roles` until told to stop; return the exit code.
+
+    Raises:
+        FootfallError: they can't be started; the text says what to change.
+    """
+    _refuse_what_cannot_be(settings, roles)
+    prepare(settings)
+    gate = Gate(settings.reporting.token, on_loopback=is_loopback(_public_host(settings, roles)))
+    sockets = Path(tempfile.mkdtemp(prefix="footfall-"))
+    try:
+        children = _children(settings, roles, gate, sockets)
+        return Supervisor(children, on_ready=on_ready).run()
+    finally:
+        shutil.rmtree(sockets, ignore_errors=True)
+
+
+def prepare(settings: Settings) -> None:
+    """Make `data_dir` and the queue in it.
+
+    Raises:
+        FootfallError: that can't be done.
+    """
+    path = settings.data_path
+    try:
+        path.mkdir(mode=0o750, parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    except OSError as error:
+        raise FootfallError(f"data_dir: {path.absolute()} can't be written: {error.strerror}") from None
+    open_queue(settings).close()
+
+
+def _children(settings: Settings, roles: tuple[str, ...], gate: Gate, sockets: Path) -> list[Child]:
+    children = []
+    reports_path = reports_listener = None
+    if REPORTING in roles:
+        if COLLECTOR in roles:
+            reports_path = sockets / "reports"
+            reports_listener = _listen_unix(reports_path)
+        else:
+            reports_listener = _listen(settings.reporting.host, settings.reporting.port, "reporting.port")
+    if COLLECTOR in roles:
+        listener = _listen(settings.collector.host, settings.collector.port, "collector.port")
+        run_collector = _in_module("collector", settings, roles, gate, listener, reports_path)
+        children += [
+            Child(f"collector-{number}" if settings.collector.workers > 1 else COLLECTOR, run_collector, phase=0)
+            for number in range(1, settings.collector.workers + 1)
+        ]
+    if STORAGE in roles:
+        children.append(Child(STORAGE, _in_module("storage", settings), phase=1))
+    if PROCESSOR in roles or REPORTING in roles:
+        run_database = _in_module("database", settings, roles, gate, reports_listener)
+        children.append(Child("database", run_database, phase=1))
+    return children
+
+
+def _in_module(name: str, *arguments: object) -> Callable[[Lifeline], None]:
+    """The `run` of a module in `footfall.processes`, imported in the child that runs it and nowhere else."""
+
+    def run_child(lifeline: Lifeline) -> None:
+        module: Any = importlib.import_module(f"footfall.processes.{name}")
+        module.run(lifeline, *arguments)
+
+    return run_child
+
+
+def _public_host(settings: Settings, roles: tuple[str, ...]) -> str:
+    return settings.collector.host if COLLECTOR in roles else settings.reporting.host
+
+
+def _refuse_what_cannot_be(settings: Settings, roles: tuple[str, ...]) -> None:
+    if REPORTING not in roles:
+        return
+    if PROCESSOR not in roles:
+        raise BadUsageError(
+            "DuckDB lets one process in only, so reporting and processor run together: footfall run processor reporting"
+        )
+    host = _public_host(settings, roles)
+    if settings.reporting.token is None and not is_loopback(host):
+        raise BadSettingError(
+            f"reporting.token: reports would be open to everybody who can reach {host}. Set a token of at least 8 "
+            "characters, or listen on 127.0.0.1."
+        )
+
+
+def _listen(host: str, port: int, setting: str) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(
+            address[:2],
+            family=family,
+            backlog=_BACKLOG,
+            dualstack_ipv6=family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6(),
+        )
+    except OSError as error:
+        section = setting.partition(".")[0]
+        if error.errno == errno.EADDRINUSE:
+            raise AlreadyInUseError(
+                f"{setting}: port {port} on {host} is taken by another program; stop that one, or choose another port "
+                f"(FOOTFALL__{section.upper()}__PORT=…)"
+            ) from None
+        raise FootfallError(f"{section}.host, {setting}: can't listen on {host} port {port}: {error}") from None
+
+
+def _listen_unix(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen(_BACKLOG)
+    return listener

@@ -1,0 +1,358 @@
+"""The database as one DuckDB file: rows and position move in one transaction.
+
+File format (DuckDB storage; the table `format` holds the number 1):
+
+- `events`: a row for each entry that has a site; the columns are `footfall.enrich.Row`'s.
+- `positions`: for each source the last `sequence` in `events`, rows `written`, entries `skipped` by reason (JSON).
+- `salts`: the secrets that tell visitors without a user id apart, one for each UTC `day`.
+
+A commit is synced to DuckDB's write-ahead log, `<file>.wal`. A checkpoint brings that log into the file. It is made only
+here, when enough has come together, and never by DuckDB in the midst of a commit. `safe_sequence` is the position that
+the last checkpoint covered, so that the queue can fill the gap even when the log of a crashed process is lost.
+
+A salt is forgotten 48 hours after it was made: its row is deleted, and its bytes leave the file as the next checkpoints
+write over them. From then on nobody, the owner of the file included, can tell which address a visitor had. An event that
+comes later for such a day gets a new salt, so its visitor counts as another one.
+
+One process at a time can open the file (DuckDB locks it), so the one that writes also answers the reports: each thread
+takes a `cursor()` of the same connection.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import msgspec
+
+from footfall.enrich import SALT_BYTES, Row, Skip, enrich
+from footfall.errors import AlreadyInUseError, DamagedFileError, FootfallError
+from footfall.event import Entry, decode_entries
+from footfall.queue.base import Batch, Progress
+from footfall.sinks.base import DATABASE
+
+CHECKPOINT_ROWS: Final = 500_000
+"""So many rows make a checkpoint due; they take some 100 MB in memory and in the log."""
+CHECKPOINT_AGE: Final = timedelta(seconds=60)
+"""The longest that a row waits for one, while the disk has room."""
+SALT_AGE: Final = timedelta(hours=48)
+"""How long a salt is kept: its own day, and one more for events that come late."""
+
+_SCHEMA: Final = """
+CREATE TABLE events (
+    time TIMESTAMP NOT NULL,
+    received_at TIMESTAMP NOT NULL,
+    site_id VARCHAR NOT NULL,
+    event_type VARCHAR NOT NULL,
+    path VARCHAR NOT NULL,
+    visitor HUGEINT NOT NULL,
+    user_id VARCHAR,
+    referrer VARCHAR,
+    source VARCHAR,
+    browser VARCHAR,
+    os VARCHAR,
+    device VARCHAR,
+    props JSON
+);
+CREATE TABLE positions (
+    source VARCHAR PRIMARY KEY,
+    sequence BIGINT NOT NULL,
+    written BIGINT NOT NULL,
+    skipped JSON NOT NULL
+);
+CREATE TABLE salts (day DATE PRIMARY KEY, salt BLOB NOT NULL, made_at TIMESTAMP NOT NULL);
+CREATE TABLE format (version INTEGER NOT NULL);
+"""
+_FORMAT: Final = 1
+_MEMORY_LIMIT: Final = "512MB"
+_SPARE_BYTES: Final = 16 * 1024 * 1024
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the database holds UTC without saying so
+_EPOCH_DAY: Final = _EPOCH.date()
+
+_TRY_AGAIN: Final = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException)
+"""Errors after which DuckDB has rolled the transaction back and goes on; a failed commit is the last of them."""
+_NOT_TO_BE_HAD: Final = ("Cannot open file", "Is a directory", "No space left on device")
+"""What DuckDB says when the matter is not what the file holds."""
+
+
+def open_database(path: Path) -> duckdb.DuckDBPyConnection:
+    """Open the database, made when it is not there; whoever opens it closes it.
+
+    Raises:
+        AlreadyInUseError: another process has it open; the text says which.
+        DamagedFileError: the file is not a database of this format, or damaged.
+        FootfallError: the file can't be made or opened.
+    """
+    try:
+        connection = duckdb.connect(
+            path,
+            config={
+                "memory_limit": _MEMORY_LIMIT,
+                # One processor is left for those who collect.
+                "threads": max(1, (os.cpu_count() or 1) - 1),
+                # Never reached: see the module's docstring.
+                "checkpoint_threshold": "1TB",
+                "enable_external_access": False,
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+            },
+        )
+    except duckdb.Error as error:
+        raise _refusal(path, error) from error
+    try:
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        _prepare(connection, path)
+    except duckdb.Error as error:
+        connection.close()
+        raise _refusal(path, error) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class DuckdbSink:
+    """The sink that fills `events`.
+
+    Args:
+        connection: what `open_database` gave; the sink works on a cursor of its own and leaves it open.
+        clock: nanoseconds since 1970.
+
+    Raises:
+        OSError, DamagedFileError: as `write`.
+    """
+
+    name = DATABASE
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, clock: Callable[[], int] = time.time_ns) -> None:
+        self._db = connection.cursor()
+        self._clock = clock
+        self._path = _path_of(self._db)
+        self._salts = _Salts(self._db)
+        self._positions: dict[str, Progress] = {}
+        self._uncovered_rows = 0
+        self._uncovered_since: datetime | None = None
+        with self._naming_errors():
+            self._load()
+            # What is in the log of an earlier process is not covered yet.
+            self._checkpoint()
+
+    def progress(self) -> Mapping[str, Progress]:
+        return self._positions
+
+    def write(self, batches: Sequence[Batch]) -> None:
+        with self._naming_errors():
+            fresh = self._fresh(batches)
+            if fresh:
+                self._put(fresh)
+            self._keep_up()
+
+    def close(self) -> None:
+        # What a failed checkpoint leaves in the log is safe there.
+        with suppress(duckdb.Error):
+            if self._uncovered_since is not None:
+                self._checkpoint()
+        self._db.close()
+
+    def _fresh(self, batches: Sequence[Batch]) -> list[Batch]:
+        """Those that are not in the database, each once."""
+        reached = {source: progress.sequence for source, progress in self._positions.items()}
+        fresh = []
+        for batch in batches:
+            if batch.sequence > reached.get(batch.source, 0):
+                reached[batch.source] = batch.sequence
+                fresh.append(batch)
+        return fresh
+
+    def _put(self, batches: Sequence[Batch]) -> None:
+        """Rows, new salts and positions, in one transaction."""
+        now = self._now()
+        moved: dict[str, Progress] = {}
+        rows = 0
+        with self._transaction():
+            with self._db.appender("events") as events:
+                for batch in batches:
+                    before = moved.get(batch.source) or self._positions.get(batch.source, Progress())
+                    moved[batch.source] = after = self._append(events, batch, before)
+                    rows += after.written - before.written
+            self._salts.save(now)
+            self._db.executemany(
+                "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)",
+                [
+                    (source, after.sequence, after.written, msgspec.json.encode(after.skipped).decode())
+                    for source, after in moved.items()
+                ],
+            )
+        self._positions.update(moved)
+        self._uncovered_rows += rows
+        self._uncovered_since = self._uncovered_since or now
+
+    def _append(self, events: duckdb.Appender, batch: Batch, before: Progress) -> Progress:
+        """Append a batch's rows; return where that leads from `before`."""
+        rows: list[Row] = []
+        skipped = dict(before.skipped)
+        for entry in _entries(batch):
+            row = enrich(entry, self._salts.of)
+            if isinstance(row, Skip):
+                skipped[row.value] = skipped.get(row.value, 0) + 1
+            else:
+                rows.append(row)
+        events.append_rows(rows)
+        return Progress(batch.sequence, before.safe_sequence, before.written + len(rows), skipped)
+
+    def _keep_up(self) -> None:
+        """Forget old salts, and make a checkpoint, where due."""
+        now = self._now()
+        if self._salts.forget(now - SALT_AGE):
+            self._uncovered_since = self._uncovered_since or now
+        if self._uncovered_since is not None and (
+            self._uncovered_rows >= CHECKPOINT_ROWS or now - self._uncovered_since >= CHECKPOINT_AGE
+        ):
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """Bring the log into the file, unless the disk is too full: a checkpoint that fails makes the whole
+        database unusable until it is opened again, reports included, while the log does for now."""
+        log = self._path.with_name(self._path.name + ".wal")
+        log_bytes = log.stat().st_size if log.exists() else 0
+        if shutil.disk_usage(self._path.parent).free < log_bytes + _SPARE_BYTES:
+            return
+        self._db.execute("CHECKPOINT")
+        self._uncovered_rows = 0
+        self._uncovered_since = None
+        self._positions = {
+            source: msgspec.structs.replace(progress, safe_sequence=progress.sequence)
+            for source, progress in self._positions.items()
+        }
+
+    def _load(self) -> None:
+        safe = {source: progress.safe_sequence for source, progress in self._positions.items()}
+        self._positions = {
+            source: Progress(sequence, safe.get(source, 0), written, msgspec.json.decode(skipped, type=dict[str, int]))
+            for source, sequence, written, skipped in self._db.execute(
+                "SELECT source, sequence, written, skipped FROM positions"
+            ).fetchall()
+        }
+        self._salts.load()
+
+    def _now(self) -> datetime:
+        return _EPOCH + timedelta(microseconds=self._clock() // 1_000)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.begin()
+        try:
+            yield
+            self._db.commit()
+        except BaseException:
+            # A commit that failed has rolled back already.
+            with suppress(duckdb.Error):
+                self._db.rollback()
+            self._load()
+            raise
+
+    @contextmanager
+    def _naming_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except duckdb.Error as error:
+            if isinstance(error, _TRY_AGAIN):
+                raise OSError(f"{self._path} can't be written now: {_first_line(error)}") from error
+            raise DamagedFileError(
+                f"{self._path} can't be used any more: {_first_line(error)}. Start again."
+            ) from error
+
+
+class _Salts:
+    """The table `salts`, held in memory, too: a row for each day of which events came in the last 48 hours."""
+
+    def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
+        self._db = db
+        self._salts: dict[int, bytes] = {}
+        self._made_at: dict[int, datetime] = {}
+
+    def load(self) -> None:
+        rows = self._db.execute("SELECT day, salt, made_at FROM salts ORDER BY made_at").fetchall()
+        self._salts = {_number_of(day): salt for day, salt, _ in rows}
+        self._made_at = {_number_of(day): made_at for day, _, made_at in rows}
+
+    def of(self, day: int) -> bytes:
+        """The salt of a day, counted in days since 1970; made when there is none, and then to be saved."""
+        salt = self._salts.get(day)
+        if salt is None:
+            salt = self._salts[day] = secrets.token_bytes(SALT_BYTES)
+        return salt
+
+    def save(self, now: datetime) -> None:
+        """Add those made since the last time to the table; call within the transaction that they serve."""
+        made = self._salts.keys() - self._made_at.keys()
+        with self._db.appender("salts") as salts:
+            salts.append_rows((_EPOCH_DAY + timedelta(days=day), self._salts[day], now) for day in made)
+        self._made_at.update(dict.fromkeys(made, now))
+
+    def forget(self, until: datetime) -> bool:
+        """Forget what was made until then; whether there was any."""
+        oldest = next(iter(self._made_at.values()), None)
+        if oldest is None or oldest > until:
+            return False
+        self._db.execute("DELETE FROM salts WHERE made_at <= ?", [until])
+        self.load()
+        return True
+
+
+def _number_of(day: date) -> int:
+    return (day - _EPOCH_DAY).days
+
+
+def _entries(batch: Batch) -> list[Entry]:
+    try:
+        return decode_entries(batch.payload)
+    except msgspec.DecodeError as error:
+        raise DamagedFileError(f"Batch {batch.sequence} of queue {batch.source} can't be read: {error}") from error
+
+
+def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Make the tables in a new file, check the format of an old one."""
+    tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+    if not tables:
+        connection.begin()
+        connection.execute(_SCHEMA)
+        connection.execute("INSERT INTO format VALUES (?)", [_FORMAT])
+        connection.commit()
+        return
+    versions = connection.execute("SELECT version FROM format").fetchall() if "format" in tables else []
+    if versions != [(_FORMAT,)]:
+        found = f"has format {versions[0][0]}" if versions else "was not made by Footfall"
+        raise DamagedFileError(
+            f"{path} {found}; this Footfall reads format {_FORMAT}. Name another file (database.url)."
+        )
+
+
+def _refusal(path: Path, error: duckdb.Error) -> FootfallError:
+    """What a failure to open the file means, which DuckDB says in words only."""
+    text = _first_line(error)
+    if "Could not set lock on file" in text:
+        holder = re.search(r"\(PID (\d+)\)", text)
+        return AlreadyInUseError(
+            f"{path} is already open in {f'process {holder[1]}' if holder else 'another process'}. One process alone can "
+            "open a DuckDB database, so processor and reporting must share one: `footfall run processor reporting`."
+        )
+    if any(reason in text for reason in _NOT_TO_BE_HAD):
+        return FootfallError(f"{path} can't be opened (database.url): {text}")
+    return DamagedFileError(f"{path} is not a readable database ({text}); move it away to start a new one.")
+
+
+def _path_of(db: duckdb.DuckDBPyConnection) -> Path:
+    [(path,)] = db.execute("SELECT path FROM duckdb_databases() WHERE NOT internal").fetchall()
+    return Path(path)
+
+
+def _first_line(error: duckdb.Error) -> str:
+    return str(error).partition("\n")[0]

@@ -1,0 +1,410 @@
+"""The visits log: a text file with a line for each hit, each exactly once, whatever kills the process.
+
+Appending to a file and recording how far we came are two writes, so there are three steps, in this order:
+
+1. *intend*: record what is about to be appended, and where; synced.
+2. *append*: add to the file what is not there yet; synced.
+3. *confirm*: move the position and forget the intent. This needs no sync of its own: after a power cut that undid it,
+   the intent is still there and is found to be fulfilled.
+
+At the next start, or after a failure at the next `write`, an intent that was not confirmed goes through steps 2 and 3
+again, which is safe at any point: what the file holds past the recorded length is a beginning of what was intended,
+and only the rest is appended. Nothing is ever truncated or rewritten: somebody may be reading along.
+
+State format, `visit_log.sqlite` (SQLite 3, WAL mode, `PRAGMA user_version` = 1):
+
+- `positions`: for each source the last `sequence` in the log, lines `written`, entries `skipped` by reason (JSON).
+- `intent`: at most one row: the file's `inode` in decimal (64 bits, more than SQLite's integers), its `length` before,
+  the last bytes `before` that place, and the exact `text` to append.
+- `intended`: the rows of `positions` that hold once the intent is fulfilled.
+
+A file is known by its inode and the bytes before the place, so that it is found under the name that a rotation gave it,
+and no other file is taken for it. The device is not recorded, since its number can change with each boot.
+
+What it does not do: find a log that was moved to another directory, or compressed, between a crash and the next start
+(the intent then goes into the present file, whole), or keep a line that comes while a log just renamed is compressed
+(logrotate's `delaycompress` is for that).
+"""
+
+import errno
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from footfall.errors import DamagedFileError, FootfallError
+from footfall.event import Hit, decode_entries
+from footfall.filelock import FileLock
+from footfall.queue.base import Batch, Progress
+from footfall.sinks.base import VISIT_LOG
+from footfall.visit_line import format_line
+
+STATE_NAME = "visit_log.sqlite"
+LOCK_NAME = "visit_log.lock"
+"""In the state directory; held while a visits log is open."""
+
+_SCHEMA = """
+CREATE TABLE positions (
+    source TEXT PRIMARY KEY,
+    sequence INTEGER NOT NULL,
+    written INTEGER NOT NULL,
+    skipped TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE intended (
+    source TEXT PRIMARY KEY,
+    sequence INTEGER NOT NULL,
+    written INTEGER NOT NULL,
+    skipped TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE intent (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    inode TEXT NOT NULL,
+    length INTEGER NOT NULL,
+    before BLOB NOT NULL,
+    text BLOB NOT NULL
+);
+"""
+_FORMAT = 1
+_MODE = 0o640
+_ENOUGH_BYTES = 4 * 1024 * 1024
+"""An intent that has reached this takes no further batch."""
+_BEFORE_BYTES = 1_024
+_BUSY_S = 1.0
+"""Only a person with a tool can be in the way of the one writer."""
+_WAL_KEPT_BYTES = 16 * 1024 * 1024
+
+_TRY_AGAIN_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+"""Errors after which SQLite has rolled the transaction back and trying again later is sound."""
+
+
+class _Intent(Struct, frozen=True):
+    inode: int
+    length: int
+    before: bytes
+    text: bytes
+    positions: dict[str, Progress]
+
+
+class VisitLog:
+    """The sink that appends lines (`footfall.visit_line`) to `path`.
+
+    Events are skipped as `event`, hits without an address as `no_address`. A log that was renamed or deleted is made
+    anew before the next lines; each line is in exactly one file.
+
+    Args:
+        path: the log; made when it is not there, its directory is not.
+        state_dir: where the position is kept; a directory that is there.
+
+    Raises:
+        AlreadyInUseError: another process holds the log, or the state; the text says which.
+        DamagedFileError: the log or the state is not as Footfall left it.
+        FootfallError: a file can't be made or opened; the text names the setting.
+    """
+
+    name = VISIT_LOG
+
+    def __init__(self, path: Path, state_dir: Path) -> None:
+        # Two names of one log must not make two locks.
+        self._path = path.resolve()
+        self._state_path = state_dir.resolve() / STATE_NAME
+        self._broken: DamagedFileError | None = None
+        log_lock = self._path.with_name(self._path.name + ".lock")
+        state_lock = self._state_path.with_name(LOCK_NAME)
+        with ExitStack() as held:
+            with _naming("storage.path", self._path):
+                held.enter_context(FileLock(log_lock, purpose=f"the visits log {self._path}"))
+                self._fd = _open_named(self._path)
+                held.callback(lambda: os.close(self._fd))
+            with _naming("data_dir", self._state_path):
+                if state_lock != log_lock:
+                    held.enter_context(FileLock(state_lock, purpose=f"the visits log's state {self._state_path}"))
+                self._open_state(held)
+            # A full disk is no reason not to start: hits are collected meanwhile, and `write` tries again.
+            with suppress(OSError):
+                self._finish()
+            if self._intent is None:
+                self._read_end()
+            self._held = held.pop_all()
+
+    def _open_state(self, held: ExitStack) -> None:
+        try:
+            self._db = held.enter_context(
+                closing(
+                    sqlite3.connect(self._state_path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+                )
+            )
+            self._prepare_state()
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+                raise DamagedFileError(
+                    f"{self._state_path} is not the state of a visits log ({error}). It says what is in the log "
+                    "already: bring it back from a copy, or move it away to have all that is in the queue written anew."
+                ) from error
+            raise OSError(str(error)) from error
+
+    def _prepare_state(self) -> None:
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
+        version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_FORMAT}; COMMIT")
+        elif version != _FORMAT:
+            raise DamagedFileError(f"{self._state_path} has format {version}; this Footfall reads format {_FORMAT}.")
+        self._positions = self._load_positions("positions")
+        self._intent = self._load_intent()
+
+    # What a consumer calls.
+
+    def progress(self) -> Mapping[str, Progress]:
+        return self._positions
+
+    def write(self, batches: Sequence[Batch]) -> None:
+        if self._broken is not None:
+            raise self._broken
+        self._finish()
+        reached = dict(self._positions)
+        texts: list[bytes] = []
+        moved: dict[str, Progress] = {}
+        size = 0
+        for batch in batches:
+            before = reached.get(batch.source, Progress())
+            if batch.sequence <= before.sequence:
+                continue
+            text, after = _render(batch, before)
+            reached[batch.source] = moved[batch.source] = after
+            texts.append(text)
+            size += len(text)
+            if size >= _ENOUGH_BYTES:
+                self._put(b"".join(texts), moved)
+                texts, moved, size = [], {}, 0
+        if moved:
+            self._put(b"".join(texts), moved)
+
+    def close(self) -> None:
+        self._held.close()
+
+    # The steps.
+
+    def _put(self, text: bytes, positions: dict[str, Progress]) -> None:
+        self._intend(text, positions)
+        self._finish()
+
+    def _finish(self) -> None:
+        """Bring the intent, if there is one, to its end, wherever it was left."""
+        intent = self._intent
+        if intent is None:
+            return
+        if not self._find(intent):
+            # The file is gone, and its lines with it.
+            intent = self._intend(intent.text, intent.positions)
+        self._append(intent)
+        self._confirm()
+
+    def _intend(self, text: bytes, positions: dict[str, Progress]) -> _Intent:
+        """Record durably what is to be appended to the file that has the log's name now."""
+        self._follow()
+        status = os.fstat(self._fd)
+        intent = _Intent(status.st_ino, status.st_size, self._read_end(), text, positions)
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO intent VALUES (1, ?, ?, ?, ?)",
+                (str(intent.inode), intent.length, intent.before, text),
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO intended VALUES (?, ?, ?, ?)",
+                [
+                    (source, after.sequence, after.written, msgspec.json.encode(after.skipped).decode())
+                    for source, after in positions.items()
+                ],
+            )
+        self._intent = intent
+        return intent
+
+    def _append(self, intent: _Intent) -> None:
+        """Make the file hold the intended text, durably."""
+        if not intent.text:
+            return
+        there = os.pread(self._fd, len(intent.text), intent.length)
+        if not intent.text.startswith(there):
+            raise DamagedFileError(
+                f"The visits log {self._path} holds other lines from byte {intent.length} on than those that Footfall "
+                "was writing there. Move it to another directory and start again: the lines go into a new log."
+            )
+        missing = memoryview(intent.text)[len(there) :]
+        while missing:
+            missing = missing[os.write(self._fd, missing) :]
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            # The kernel may have dropped what it could not write, so that another sync would prove nothing.
+            self._broken = DamagedFileError(
+                f"{self._path}: sync failed ({error.strerror}). Look at the disk and start again: "
+                "Footfall will check the file."
+            )
+            raise self._broken from error
+
+    def _confirm(self) -> None:
+        """Move the position. Not synced: the next intent's sync covers it."""
+        with self._transaction(synced=False):
+            self._db.execute("INSERT OR REPLACE INTO positions SELECT * FROM intended")
+            self._db.execute("DELETE FROM intended")
+            self._db.execute("DELETE FROM intent")
+        self._positions = self._load_positions("positions")
+        self._intent = None
+
+    # The log's file.
+
+    def _follow(self) -> None:
+        """Open the log anew when the open file has lost its name."""
+        try:
+            if os.path.samestat(self._path.stat(), os.fstat(self._fd)):
+                return
+        except FileNotFoundError:
+            pass
+        self._exchange(_open_named(self._path))
+
+    def _find(self, intent: _Intent) -> bool:
+        """Make the intent's file the open one, whatever it is called by now; whether it is there at all."""
+        if _is_file_of(intent, self._fd):
+            return True
+        for path in self._path.parent.iterdir():
+            with suppress(FileNotFoundError):  # gone since it was listed
+                status = path.lstat()
+                if status.st_ino == intent.inode and stat.S_ISREG(status.st_mode):
+                    self._exchange(_open(path))
+                    if _is_file_of(intent, self._fd):
+                        return True
+        return False
+
+    def _exchange(self, fd: int) -> None:
+        os.close(self._fd)
+        self._fd = fd
+
+    def _read_end(self) -> bytes:
+        """The last bytes of the file.
+
+        Raises:
+            DamagedFileError: it ends within a line.
+        """
+        length = os.fstat(self._fd).st_size
+        end = os.pread(self._fd, _BEFORE_BYTES, max(0, length - _BEFORE_BYTES))
+        if end and not end.endswith(b"\n"):
+            raise DamagedFileError(
+                f"The visits log {self._path} ends within a line. If a storage with another data_dir was killed "
+                "while writing it, start that one once, so that it ends the line; else move the file away."
+            )
+        return end
+
+    # The state.
+
+    def _load_positions(self, table: str) -> dict[str, Progress]:
+        return {
+            source: Progress(sequence, sequence, written, msgspec.json.decode(skipped, type=dict[str, int]))
+            for source, sequence, written, skipped in self._db.execute(
+                f"SELECT source, sequence, written, skipped FROM {table}"
+            )
+        }
+
+    def _load_intent(self) -> _Intent | None:
+        row = self._db.execute("SELECT inode, length, before, text FROM intent").fetchone()
+        if row is None:
+            return None
+        inode, length, before, text = row
+        return _Intent(int(inode), length, before, text, self._load_positions("intended"))
+
+    @contextmanager
+    def _transaction(self, *, synced: bool = True) -> Iterator[None]:
+        try:
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._rollback()
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            self._rollback()
+            code = error.sqlite_errorcode & 0xFF  # the primary code; the rest says where it happened
+            if code in _TRY_AGAIN_CODES:
+                raise OSError(f"{self._state_path} can't be written now: {error}") from error
+            self._broken = DamagedFileError(f"{self._state_path}: {error}. Look at the disk and start again.")
+            raise self._broken from error
+
+    def _rollback(self) -> None:
+        """SQLite may have rolled back by itself already, or be unable to."""
+        if self._db.in_transaction:
+            with suppress(sqlite3.DatabaseError):
+                self._db.execute("ROLLBACK")
+
+
+def _render(batch: Batch, before: Progress) -> tuple[bytes, Progress]:
+    """The batch's lines, and where it leads from `before`."""
+    try:
+        entries = decode_entries(batch.payload)
+    except msgspec.DecodeError as error:
+        raise DamagedFileError(f"Batch {batch.sequence} of queue {batch.source} can't be read: {error}") from error
+    lines = []
+    skipped = dict(before.skipped)
+    for entry in entries:
+        if not isinstance(entry, Hit):
+            skipped["event"] = skipped.get("event", 0) + 1
+        elif not entry.address:
+            skipped["no_address"] = skipped.get("no_address", 0) + 1
+        else:
+            lines.append(format_line(entry.received_ns, entry.referrer, entry.user_agent, entry.address))
+    lines.append("")
+    after = Progress(batch.sequence, batch.sequence, before.written + len(lines) - 1, skipped)
+    return "\n".join(lines).encode(), after
+
+
+def _open_named(path: Path) -> int:
+    """Open the log, made if need be; its name is safe on the disk before its first line is."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    fd = _open(path, os.O_CREAT)
+    try:
+        directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _open(path: Path, flags: int = 0) -> int:
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags, _MODE)
+    # After a failed sync the system's cache shows lines that the disk does not hold.
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    return fd
+
+
+def _is_file_of(intent: _Intent, fd: int) -> bool:
+    """Whether it is the file that the intent was for, and still has a name.
+
+    The inode alone would not tell: when a file is deleted, the next one made may get its number.
+    """
+    status = os.fstat(fd)
+    before = os.pread(fd, len(intent.before), intent.length - len(intent.before))
+    return status.st_ino == intent.inode and status.st_nlink > 0 and before == intent.before
+
+
+@contextmanager
+def _naming(setting: str, path: Path) -> Iterator[None]:
+    """Say of which setting a file is that can't be had."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FootfallError(
+            f"{path.parent} is not there: make this directory, or choose another place ({setting})."
+        ) from error
+    except OSError as error:
+        raise FootfallError(f"{path} can't be used: {error.strerror or error} ({setting}).") from error

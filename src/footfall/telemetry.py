@@ -1,0 +1,33 @@
+"""Logging, and the name of every metric.
+
+WARNING: something is not as it should be, nothing was lost. ERROR: something was lost, or somebody must act.
+"""
+
+import logging
+import sys
+
+RECEIVED = "footfall_received"
+"""Counter: hits and events that are in the queue for good."""
+REFUSED = "footfall_refused"
+"""Counter by reason: requests that were not recorded."""
+SINK_WRITTEN = "footfall_sink_written"
+"""Counter by sink: entries in its output."""
+SINK_SKIPPED = "footfall_sink_skipped"
+"""Counter by sink and reason: entries that have no place in its output."""
+SINK_PENDING = "footfall_sink_pending"
+"""Gauge by sink: entries received that it has not dealt with yet."""
+SINK_LAG_BATCHES = "footfall_sink_lag_batches"
+"""Gauge by sink: batches it has not dealt with yet."""
+SINK_LAG_SECONDS = "footfall_sink_lag_seconds"
+"""Gauge by sink: age of the oldest batch it has not dealt with yet."""
+QUEUE_BYTES = "footfall_queue_bytes"
+"""Gauge: what the queue takes of `queue.max_bytes`."""
+
+
+def configure_logging(role: str) -> None:
+    """Log to standard error, one line a message, with the role it comes from."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {role}: %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
