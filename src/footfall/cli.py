@@ -1,6 +1,7 @@
 """The `footfall` command."""
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import click
 
 from footfall import __version__, config, service
 from footfall.errors import FootfallError
-from footfall.processes.parts import COLLECTOR, REPORTING, ROLES, STORAGE
+from footfall.importer import ImportReport, LogFile, import_log
+from footfall.processes.parts import COLLECTOR, REPORTING, ROLES, STORAGE, open_queue
 from footfall.telemetry import configure_logging
 
 _settings_option = click.option(
@@ -17,6 +19,9 @@ _settings_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help=f"The settings file, instead of {config.FILE_NAME} in the working directory.",
 )
+
+_IMPORT_SHARE = 0.75
+"""Of `queue.max_bytes`: when an import fills the queue, it is the import that waits, and hits find room."""
 
 
 class _Group(click.Group):
@@ -66,6 +71,50 @@ def run(roles: tuple[str, ...], settings_path: Path | None) -> None:
     reporting   answers /stats
     """
     _run(config.load(settings_path).settings, tuple(role for role in ROLES if role in roles))
+
+
+@main.command(name="import")
+@click.argument("log_path", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--site-id", required=True, help="The site whose log it is, 1 to 128 characters.")
+@click.option("--only-pages", is_flag=True, help="Only successful GETs of documents, not images, styles and scripts.")
+@click.option("--again", is_flag=True, help="Count lines again that an earlier import has counted.")
+@_settings_option
+def import_(log_path: Path, site_id: str, *, only_pages: bool, again: bool, settings_path: Path | None) -> None:
+    """Import an access log (Combined Log Format, plain or gzip).
+
+    Time, address, referrer and user agent are kept as they were; each line is one page view. It is safe while
+    Footfall runs, and safe to interrupt: the same command goes on where it was, and counts no line twice.
+    """
+    settings = config.load(settings_path).settings
+    service.prepare(settings)
+    with (
+        LogFile(log_path) as log,
+        closing(open_queue(settings, share=_IMPORT_SHARE)) as queue,
+        click.progressbar(length=log.size, label=log_path.name, file=sys.stderr) as bar,
+    ):
+        report = import_log(
+            log,
+            queue,
+            site_id=site_id,
+            only_pages=only_pages,
+            again=again,
+            on_progress=bar.update,
+            on_wait=lambda error: click.echo(f"\nwaiting: {error}", err=True),
+        )
+    click.echo(_summary(report))
+    if report.trouble is not None:
+        raise FootfallError(report.trouble)
+
+
+def _summary(report: ImportReport) -> str:
+    lines = [f"{report.sent:,} hits sent"]
+    if report.already:
+        lines[0] += f"; {report.already:,} lines had been imported before (--again counts them again)"
+    for reason, skipped in sorted(report.skipped.items()):
+        numbers = ", ".join(f"{number:,}" for number in skipped.lines)
+        more = ", ..." if skipped.count > len(skipped.lines) else ""
+        lines.append(f"{skipped.count:,} skipped: {reason} (line {numbers}{more})")
+    return "\n".join(lines)
 
 
 @main.command(name="config")

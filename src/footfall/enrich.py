@@ -13,7 +13,7 @@ Nothing here reads or writes anything, so that a database can be made anew from 
 - **Browser, system, device**: as ua-parser (https://github.com/ua-parser/uap-core) names the families.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -186,15 +186,15 @@ class _Agent(NamedTuple):
     device: str | None
 
 
-def enrich(entry: Entry, salt_of: Callable[[int], bytes]) -> Row | Skip:
+def enrich(entry: Entry, salts: Mapping[int, bytes]) -> Row | Skip:
     """What `entry` is in a database, or why it has no place there.
 
     Args:
         entry: as it came out of the queue.
-        salt_of: the secret of a UTC day, counted in days since 1970; `SALT_BYTES` long.
+        salts: the secret of each UTC day, counted in days since 1970; `SALT_BYTES` long.
     """
     received_us = occurred_us = entry.received_ns // 1_000
-    received_at = time = _EPOCH + timedelta(microseconds=received_us)
+    received_at = time = _EPOCH + timedelta(0, 0, received_us)
     user_id = entry.user_id
     props: str | None = None
     if isinstance(entry, Hit):
@@ -218,14 +218,14 @@ def enrich(entry: Entry, salt_of: Callable[[int], bytes]) -> Row | Skip:
         path = entry.path or ("/" if event_type == PAGE_VIEW else "")
         if entry.occurred_us is not None:
             occurred_us = entry.occurred_us
-            time = _EPOCH + timedelta(microseconds=occurred_us)
+            time = _EPOCH + timedelta(0, 0, occurred_us)
         if entry.props:
             props = msgspec.json.encode(entry.props).decode()
     user_agent = entry.user_agent[:_MAX_USER_AGENT_BYTES]
     if user_id:
         visitor = _known_visitor(site_id, user_id)
     else:
-        visitor = _unknown_visitor(salt_of(occurred_us // _DAY_US), site_id, entry.address or "", user_agent)
+        visitor = _unknown_visitor(salts[occurred_us // _DAY_US], site_id, entry.address or "", user_agent)
     source = _source(referrer, site_id) if referrer else None
     return Row(
         time,

@@ -261,11 +261,11 @@ class _Run:
             self._cursor = _Cursor()
         self._report.already = self._cursor.line
         self._log.seek(self._cursor.offset)
+        self._tick()
 
     def _hash(self, cursor: _Cursor, end: int) -> None:
         while piece := self._log.read(min(end - cursor.offset, _PIECE_BYTES)):
             cursor.take(piece)
-            self._tick()
 
     def _read_lines(self) -> None:
         if self._cursor.is_in_line:  # its beginning was sent when the file ended there
@@ -347,7 +347,7 @@ class _Run:
 
     def _tick(self) -> None:
         consumed = self._log.consumed()
-        if consumed > self._consumed:  # less after going back
+        if consumed > self._consumed:
             self._on_progress(consumed - self._consumed)
             self._consumed = consumed
 

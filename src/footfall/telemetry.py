@@ -31,3 +31,4 @@ def configure_logging(role: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it announces starts and stops, as the supervisor does

@@ -1,9 +1,10 @@
 """The visits log: lines, positions, rotation and what can go wrong."""
 
+import errno
 import os
 import resource
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -306,6 +307,39 @@ def test_replaced_after_a_crash(path: Path, state_dir: Path, content: bytes) -> 
     assert content + THREE_LINES == path.read_bytes()
 
 
+def test_replaced_and_failed_again(path: Path, state_dir: Path) -> None:
+    """When that, too, is cut short, the rest goes where the beginning went."""
+    leave_unfinished(path, state_dir, written=5)
+    content = OLD_LINES.replace(b"before", b"others")
+    path.write_bytes(content)
+
+    with largest_file(len(content) + 7):
+        VisitLog(path, state_dir).close()
+    assert content + THREE_LINES[:7] == path.read_bytes()
+
+    with closing(VisitLog(path, state_dir)):
+        assert content + THREE_LINES == path.read_bytes()
+
+
+def test_renamed_with_its_first_line(path: Path, state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that was empty before the crash is not taken for another empty one."""
+
+    def run_full(fd: int, text: memoryview, write: Callable[[int, memoryview], int] = os.write) -> int:
+        write(fd, text[:5])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with closing(VisitLog(path, state_dir)) as log, monkeypatch.context() as full:
+        full.setattr(os, "write", run_full)
+        with pytest.raises(OSError, match="No space left on device"):
+            log.write([batch(1, hit("one"))])
+    old = path.rename(path.with_name("visits.log.1"))
+    path.touch()
+
+    with closing(VisitLog(path, state_dir)):
+        assert line("one") == old.read_bytes()
+        assert path.read_bytes() == b""
+
+
 def test_deleted_after_a_crash(path: Path, state_dir: Path) -> None:
     """A log deleted after a crash is made anew, with all lines of the last write."""
     leave_unfinished(path, state_dir, written=5)
@@ -348,7 +382,7 @@ def test_failed_sync(path: Path, state_dir: Path, monkeypatch: pytest.MonkeyPatc
     """After a failed sync nothing is written any more, until a new start has looked at the file."""
 
     def fail(_: int) -> None:
-        raise OSError(5, "Input/output error")
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     log = VisitLog(path, state_dir)
     with closing(log):

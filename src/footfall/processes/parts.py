@@ -23,8 +23,8 @@ _LOCKS = {STORAGE: "visit_log.lock", PROCESSOR: "database.lock", REPORTING: "dat
 _SINK_OF = {STORAGE: VISIT_LOG, PROCESSOR: DATABASE}
 
 
-def open_queue(settings: Settings) -> EmbeddedQueue:
-    """A new connection to the queue.
+def open_queue(settings: Settings, *, share: float = 1.0) -> EmbeddedQueue:
+    """A new connection to the queue, which may fill `share` of `queue.max_bytes` at most.
 
     Raises:
         FootfallError: it can't be opened.
@@ -32,7 +32,10 @@ def open_queue(settings: Settings) -> EmbeddedQueue:
     path = settings.data_path / FILE_NAME
     try:
         return EmbeddedQueue(
-            path, sinks=SINKS, durability=settings.queue.durability, max_bytes=settings.queue.max_bytes
+            path,
+            sinks=SINKS,
+            durability=settings.queue.durability,
+            max_bytes=int(settings.queue.max_bytes * share),
         )
     except OSError as error:
         raise FootfallError(f"the queue can't be opened: {error} (data_dir)") from error

@@ -26,8 +26,8 @@ from footfall.reporting.stats import StatsAnswer, parse_query
 
 MAX_REPORTS: Final = 4
 """How many reports are made at the same time; each may take every core."""
-LIMIT_S: Final = 30.0
-"""How long a request waits for its turn, and how long each of its queries may take."""
+LIMIT_S: Final = 15.0
+"""How long a request waits for its turn, and how long each of its two queries may take: 45 s in all."""
 RETRY_AFTER_S: Final = 10
 
 _HEADERS = {
@@ -58,7 +58,7 @@ def build_app(
     reports = _Reports(Reader(database, limit_s=limit_s), limit_s)
 
     async def observe(request: Request) -> Response:
-        answer = await run_in_threadpool(observer.answer, request.url.path)
+        answer = await run_in_threadpool(observer.answer, request.scope["path"])
         return Response(answer.body, answer.status, media_type=answer.content_type)
 
     app = Starlette(
@@ -152,9 +152,10 @@ def _on_problem(_: Request, error: Exception) -> Response:
 
 def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    path = request.scope["path"]  # not request.url, which the Host header can bend
     details = {
-        404: f"There is nothing at {request.url.path}; /docs lists what there is.",
-        405: f"{request.url.path} does not take {request.method}.",
+        404: f"There is nothing at {path}; /docs lists what there is.",
+        405: f"{path} does not take {request.method}.",
     }
     response = _answer(Problem(error.status_code, details.get(error.status_code, error.detail)))
     response.headers.update(error.headers or {})

@@ -6,13 +6,13 @@ File format (DuckDB storage; the table `format` holds the number 1):
 - `positions`: for each source the last `sequence` in `events`, rows `written`, entries `skipped` by reason (JSON).
 - `salts`: the secrets that tell visitors without a user id apart, one for each UTC `day`.
 
-A commit is synced to DuckDB's write-ahead log, `<file>.wal`. A checkpoint brings that log into the file. It is made only
-here, when enough has come together, and never by DuckDB in the midst of a commit. `safe_sequence` is the position that
-the last checkpoint covered, so that the queue can fill the gap even when the log of a crashed process is lost.
+A commit is synced to DuckDB's write-ahead log, `<file>.wal`. A checkpoint brings that log into the file. It is made
+only here, when enough has come together, and never by DuckDB in the midst of a commit. `safe_sequence` is the position
+that the last checkpoint covered, so that the queue can fill the gap even when the log of a crashed process is lost.
 
 A salt is forgotten 48 hours after it was made: its row is deleted, and its bytes leave the file as the next checkpoints
-write over them. From then on nobody, the owner of the file included, can tell which address a visitor had. An event that
-comes later for such a day gets a new salt, so its visitor counts as another one.
+write over them. From then on nobody, the owner of the file included, can tell which address a visitor had. An event
+that comes later for such a day gets a new salt, so its visitor counts as another one.
 
 One process at a time can open the file (DuckDB locks it), so the one that writes also answers the reports: each thread
 takes a `cursor()` of the same connection.
@@ -25,7 +25,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -183,13 +183,8 @@ class DuckdbSink:
                     moved[batch.source] = after = self._append(events, batch, before)
                     rows += after.written - before.written
             self._salts.save(now)
-            self._db.executemany(
-                "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)",
-                [
-                    (source, after.sequence, after.written, msgspec.json.encode(after.skipped).decode())
-                    for source, after in moved.items()
-                ],
-            )
+            for source, after in moved.items():
+                self._move(source, after)
         self._positions.update(moved)
         self._uncovered_rows += rows
         self._uncovered_since = self._uncovered_since or now
@@ -199,13 +194,22 @@ class DuckdbSink:
         rows: list[Row] = []
         skipped = dict(before.skipped)
         for entry in _entries(batch):
-            row = enrich(entry, self._salts.of)
+            row = enrich(entry, self._salts)
             if isinstance(row, Skip):
                 skipped[row.value] = skipped.get(row.value, 0) + 1
             else:
                 rows.append(row)
         events.append_rows(rows)
         return Progress(batch.sequence, before.safe_sequence, before.written + len(rows), skipped)
+
+    def _move(self, source: str, after: Progress) -> None:
+        skipped = msgspec.json.encode(after.skipped).decode()
+        # An upsert takes twice as long.
+        if source in self._positions:
+            sql = "UPDATE positions SET sequence = $2, written = $3, skipped = $4 WHERE source = $1"
+        else:
+            sql = "INSERT INTO positions VALUES ($1, $2, $3, $4)"
+        self._db.execute(sql, [source, after.sequence, after.written, skipped])
 
     def _keep_up(self) -> None:
         """Forget old salts, and make a checkpoint, where due."""
@@ -218,8 +222,10 @@ class DuckdbSink:
             self._checkpoint()
 
     def _checkpoint(self) -> None:
-        """Bring the log into the file, unless the disk is too full: a checkpoint that fails makes the whole
-        database unusable until it is opened again, reports included, while the log does for now."""
+        """Bring the log into the file, unless the disk is too full.
+
+        A checkpoint that fails makes the database unusable for all its users until it is opened again.
+        """
         log = self._path.with_name(self._path.name + ".wal")
         log_bytes = log.stat().st_size if log.exists() else 0
         if shutil.disk_usage(self._path.parent).free < log_bytes + _SPARE_BYTES:
@@ -270,32 +276,34 @@ class DuckdbSink:
             ) from error
 
 
-class _Salts:
-    """The table `salts`, held in memory, too: a row for each day of which events came in the last 48 hours."""
+class _Salts(dict[int, bytes]):
+    """The table `salts` in memory, by days since 1970: a row for each day of which events came in the last 48 hours."""
 
     def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
+        super().__init__()
         self._db = db
-        self._salts: dict[int, bytes] = {}
         self._made_at: dict[int, datetime] = {}
 
-    def load(self) -> None:
-        rows = self._db.execute("SELECT day, salt, made_at FROM salts ORDER BY made_at").fetchall()
-        self._salts = {_number_of(day): salt for day, salt, _ in rows}
-        self._made_at = {_number_of(day): made_at for day, _, made_at in rows}
-
-    def of(self, day: int) -> bytes:
-        """The salt of a day, counted in days since 1970; made when there is none, and then to be saved."""
-        salt = self._salts.get(day)
-        if salt is None:
-            salt = self._salts[day] = secrets.token_bytes(SALT_BYTES)
+    def __missing__(self, day: int) -> bytes:
+        """Make a day's salt, which is then to be saved."""
+        self[day] = salt = secrets.token_bytes(SALT_BYTES)
         return salt
+
+    def load(self) -> None:
+        self.clear()
+        self._made_at.clear()
+        for day, salt, made_at in self._db.execute("SELECT day, salt, made_at FROM salts ORDER BY made_at").fetchall():
+            number = (day - _EPOCH_DAY).days
+            self[number] = salt
+            self._made_at[number] = made_at
 
     def save(self, now: datetime) -> None:
         """Add those made since the last time to the table; call within the transaction that they serve."""
-        made = self._salts.keys() - self._made_at.keys()
-        with self._db.appender("salts") as salts:
-            salts.append_rows((_EPOCH_DAY + timedelta(days=day), self._salts[day], now) for day in made)
-        self._made_at.update(dict.fromkeys(made, now))
+        made = self.keys() - self._made_at.keys()
+        if made:
+            with self._db.appender("salts") as salts:
+                salts.append_rows((_EPOCH_DAY + timedelta(days=day), self[day], now) for day in made)
+            self._made_at.update(dict.fromkeys(made, now))
 
     def forget(self, until: datetime) -> bool:
         """Forget what was made until then; whether there was any."""
@@ -305,10 +313,6 @@ class _Salts:
         self._db.execute("DELETE FROM salts WHERE made_at <= ?", [until])
         self.load()
         return True
-
-
-def _number_of(day: date) -> int:
-    return (day - _EPOCH_DAY).days
 
 
 def _entries(batch: Batch) -> list[Entry]:
@@ -341,8 +345,8 @@ def _refusal(path: Path, error: duckdb.Error) -> FootfallError:
     if "Could not set lock on file" in text:
         holder = re.search(r"\(PID (\d+)\)", text)
         return AlreadyInUseError(
-            f"{path} is already open in {f'process {holder[1]}' if holder else 'another process'}. One process alone can "
-            "open a DuckDB database, so processor and reporting must share one: `footfall run processor reporting`."
+            f"{path} is already open in {f'process {holder[1]}' if holder else 'another process'}. Only one process "
+            "can open a DuckDB database, so processor and reporting must share one: `footfall run processor reporting`."
         )
     if any(reason in text for reason in _NOT_TO_BE_HAD):
         return FootfallError(f"{path} can't be opened (database.url): {text}")

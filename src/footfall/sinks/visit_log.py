@@ -22,8 +22,8 @@ A file is known by its inode and the bytes before the place, so that it is found
 and no other file is taken for it. The device is not recorded, since its number can change with each boot.
 
 What it does not do: find a log that was moved to another directory, or compressed, between a crash and the next start
-(the intent then goes into the present file, whole), or keep a line that comes while a log just renamed is compressed
-(logrotate's `delaycompress` is for that).
+(the intent then goes into the present file, whole); or guard a log that is compressed the moment it was renamed, while
+lines may still be on their way into it (logrotate's `delaycompress` is for that).
 """
 
 import errno
@@ -203,7 +203,7 @@ class VisitLog:
             # The file is gone, and its lines with it.
             intent = self._intend(intent.text, intent.positions)
         self._append(intent)
-        self._confirm()
+        self._confirm(intent)
 
     def _intend(self, text: bytes, positions: dict[str, Progress]) -> _Intent:
         """Record durably what is to be appended to the file that has the log's name now."""
@@ -248,13 +248,13 @@ class VisitLog:
             )
             raise self._broken from error
 
-    def _confirm(self) -> None:
+    def _confirm(self, intent: _Intent) -> None:
         """Move the position. Not synced: the next intent's sync covers it."""
         with self._transaction(synced=False):
             self._db.execute("INSERT OR REPLACE INTO positions SELECT * FROM intended")
             self._db.execute("DELETE FROM intended")
             self._db.execute("DELETE FROM intent")
-        self._positions = self._load_positions("positions")
+        self._positions = self._positions | intent.positions
         self._intent = None
 
     # The log's file.
@@ -407,4 +407,6 @@ def _naming(setting: str, path: Path) -> Iterator[None]:
             f"{path.parent} is not there: make this directory, or choose another place ({setting})."
         ) from error
     except OSError as error:
-        raise FootfallError(f"{path} can't be used: {error.strerror or error} ({setting}).") from error
+        raise FootfallError(
+            f"{error.filename or path} can't be used: {error.strerror or error} ({setting})."
+        ) from error

@@ -1,0 +1,179 @@
+"""A real Footfall in processes of its own, for tests."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+_T = TypeVar("_T")
+
+START_S = 20.0
+"""What a start may take on a machine that is busy with other tests."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def eventually(expected: _T, actual: Callable[[], _T], timeout_s: float = 10.0) -> None:
+    """Assert that `actual()` becomes `expected` in time, and show what it was instead."""
+    deadline = time.monotonic() + timeout_s
+    while (value := actual()) != expected and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert expected == value
+
+
+class Footfall:
+    """`footfall` with settings and a working directory of its own.
+
+    Attributes:
+        directory: the working directory; `data` and the visits log are in it.
+        visits_log: where the visits log is.
+        url: the collector's address.
+    """
+
+    def __init__(self, directory: Path, **environment: str) -> None:
+        self.directory = directory
+        self.visits_log = directory / "visits.log"
+        self.data_dir = directory / "data"
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._environment = {
+            "FOOTFALL__COLLECTOR__PORT": str(self.port),
+            "FOOTFALL__STORAGE__PATH": str(self.visits_log),
+            "FOOTFALL__DATA_DIR": str(self.data_dir),
+            **environment,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = directory / "footfall.log"
+
+    def start(self, *arguments: str) -> "Footfall":
+        """Start `footfall serve`, or what `arguments` say, and wait until it is ready."""
+        self.spawn(*arguments)
+        deadline = time.monotonic() + START_S
+        while not self._is_ready():
+            assert self.process.poll() is None, self.output()
+            assert time.monotonic() < deadline, self.output()
+            time.sleep(0.02)
+        return self
+
+    def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start it without waiting."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "footfall", *(arguments or ("serve",))],
+                cwd=self.directory,
+                env=self.environment(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        return self._process
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "footfall", *arguments],
+            cwd=self.directory,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL__")}
+        return {**kept, **self._environment}
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
+    def output(self) -> str:
+        return self._log.read_text("utf-8") if self._log.exists() else ""
+
+    def stop(self) -> int:
+        """Ask it to stop; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(START_S)
+
+    def kill(self) -> None:
+        """SIGKILL to every process of it at once."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def get(self, path: str, **parameters: str) -> Any:
+        response = httpx.get(self.url + path, params=parameters, timeout=10)
+        assert response.status_code == httpx.codes.OK, response.text
+        return response.json()
+
+    def stats(self, site_id: str, **parameters: str) -> Any:
+        return self.get("/stats", site_id=site_id, **parameters)
+
+    def ledger(self) -> Any:
+        return self.get("/ledger")
+
+    def settle(self, timeout_s: float = 20.0) -> None:
+        """Wait until every sink has dealt with everything received."""
+
+        def pending() -> int:
+            return sum(sink["pending"] for sink in self.ledger()["sinks"].values())
+
+        eventually(0, pending, timeout_s)
+
+    def lines(self) -> list[str]:
+        """The visits log, line by line."""
+        return self.visits_log.read_text("utf-8").split("\n")[:-1] if self.visits_log.exists() else []
+
+    def post(self, **event: object) -> httpx.Response:
+        return httpx.post(self.url + "/event", json={"site_id": "a", "event_type": "page_view", **event})
+
+    def raw(self, request: bytes) -> bytes:
+        """Send bytes as they are; what came back until the connection closed or went quiet."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            connection.sendall(request)
+            return read_answer(connection)
+
+    def _is_ready(self) -> bool:
+        try:
+            return httpx.get(self.url + "/readyz", timeout=2).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+
+def read_answer(connection: socket.socket) -> bytes:
+    """One HTTP answer: its head, and as much body as it says."""
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        part = connection.recv(65_536)
+        if not part:
+            return answer
+        answer += part
+    head, _, body = answer.partition(b"\r\n\r\n")
+    lengths = [line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    while lengths and len(body) < int(lengths[0]):
+        part = connection.recv(65_536)
+        if not part:
+            break
+        body += part
+    return head + b"\r\n\r\n" + body
+
+
+def write_settings(directory: Path, settings: object) -> None:
+    (directory / "appsettings.json").write_text(json.dumps(settings), "utf-8")
