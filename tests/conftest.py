@@ -4,8 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
-from harness import Footfall
+pytest.register_assert_rewrite("harness", "oracle")
+
+from harness import Footfall  # noqa: E402 - after its asserts are registered to be explained
+
+# No deadline: these machines are shared, and a slow moment of theirs is no fault of the code.
+settings.register_profile("footfall", deadline=None)
+settings.load_profile("footfall")
 
 
 @pytest.fixture

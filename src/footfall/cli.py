@@ -11,6 +11,7 @@ from footfall import __version__, config, service
 from footfall.errors import FootfallError
 from footfall.importer import ImportReport, LogFile, import_log
 from footfall.processes.parts import COLLECTOR, REPORTING, ROLES, STORAGE, open_queue
+from footfall.queue.embedded import EmbeddedQueue
 from footfall.telemetry import configure_logging
 
 _settings_option = click.option(
@@ -86,10 +87,9 @@ def import_(log_path: Path, site_id: str, *, only_pages: bool, again: bool, sett
     Footfall runs, and safe to interrupt: the same command goes on where it was, and counts no line twice.
     """
     settings = config.load(settings_path).settings
-    service.prepare(settings)
     with (
         LogFile(log_path) as log,
-        closing(open_queue(settings, share=_IMPORT_SHARE)) as queue,
+        closing(_queue_for_import(settings)) as queue,
         click.progressbar(length=log.size, label=log_path.name, file=sys.stderr) as bar,
     ):
         report = import_log(
@@ -99,11 +99,16 @@ def import_(log_path: Path, site_id: str, *, only_pages: bool, again: bool, sett
             only_pages=only_pages,
             again=again,
             on_progress=bar.update,
-            on_wait=lambda error: click.echo(f"\nwaiting: {error}", err=True),
+            on_wait=lambda error: click.echo(f"\nwaiting for a running Footfall to make room: {error}", err=True),
         )
     click.echo(_summary(report))
     if report.trouble is not None:
         raise FootfallError(report.trouble)
+
+
+def _queue_for_import(settings: config.Settings) -> EmbeddedQueue:
+    service.prepare(settings)
+    return open_queue(settings, share=_IMPORT_SHARE)
 
 
 def _summary(report: ImportReport) -> str:

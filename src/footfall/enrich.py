@@ -226,7 +226,7 @@ def enrich(entry: Entry, salts: Mapping[int, bytes]) -> Row | Skip:
         visitor = _known_visitor(site_id, user_id)
     else:
         visitor = _unknown_visitor(salts[occurred_us // _DAY_US], site_id, entry.address or "", user_agent)
-    source = _source(referrer, site_id) if referrer else None
+    browser, system, device = _agent(user_agent)
     return Row(
         time,
         received_at,
@@ -236,8 +236,10 @@ def enrich(entry: Entry, salts: Mapping[int, bytes]) -> Row | Skip:
         visitor,
         user_id or None,
         referrer or None,
-        source,
-        *_agent(user_agent),
+        _source(referrer, site_id) if referrer else None,
+        browser,
+        system,
+        device,
         props,
     )
 

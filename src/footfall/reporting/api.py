@@ -152,7 +152,7 @@ def _on_problem(_: Request, error: Exception) -> Response:
 
 def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    path = request.scope["path"]  # not request.url, which the Host header can bend
+    path = request.scope["path"]  # what the gate saw; request.url is made from the Host header, too
     details = {
         404: f"There is nothing at {path}; /docs lists what there is.",
         405: f"{path} does not take {request.method}.",
