@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from footfall.event import Entry, Event, Hit, decode_entries, encode_entries, parse_event
+from footfall.event import Entry, Event, Hit, Scalar, decode_entries, encode_entries, parse_event
 from footfall.problem import Fault, Problem
 
 NOW = datetime(2025, 11, 12, 9, 30, tzinfo=UTC)
@@ -28,10 +28,19 @@ def parse_fields(**fields: object) -> Event:
     return parse(json.dumps({**SMALLEST, **fields}).encode())
 
 
-def problem_of(body: bytes) -> Problem:
-    with pytest.raises(Problem) as caught:
+def refusal(body: bytes) -> Problem | None:
+    """Why a body is refused; None where it is taken. No other error may come of it."""
+    try:
         parse(body)
-    return caught.value
+    except Problem as problem:
+        return problem
+    return None
+
+
+def problem_of(body: bytes) -> Problem:
+    problem = refusal(body)
+    assert problem is not None
+    return problem
 
 
 def faults_of(**fields: object) -> list[Fault]:
@@ -56,7 +65,7 @@ def test_two_fields_make_an_event() -> None:
 
 def test_every_field_is_taken() -> None:
     """All that the contract names is in the event, as it was sent."""
-    props = {"plan": "free", "count": 3, "price": 9.5, "is_new": True, "coupon": None}
+    props: dict[str, Scalar] = {"plan": "free", "count": 3, "price": 9.5, "is_new": True, "coupon": None}
 
     actual = parse_fields(
         path="/pricing",
@@ -179,8 +188,8 @@ def test_every_wrong_field_is_named_at_once() -> None:
     assert ["event_type", "path", "props", "site_id", "timestamp"] == sorted(fields_named(problem))
 
 
-@pytest.mark.parametrize("field", ["site_id", "path", "timestamp", "props"])
-@pytest.mark.parametrize("number", ["1" * 5_000, "1e999", "-1e999"])
+@pytest.mark.parametrize("field", ["site_id", "props"])
+@pytest.mark.parametrize("number", ["1" * 5_000, "1e999"], ids=["5,000 digits", "1e999"])
 def test_number_out_of_all_range_is_blamed_on_its_field(field: str, number: str) -> None:
     """A number that no type takes is named where it stands, together with what else is wrong."""
     body = {**SMALLEST, field: 0}
@@ -192,7 +201,7 @@ def test_number_out_of_all_range_is_blamed_on_its_field(field: str, number: str)
     assert sorted(["event_type", field]) == sorted(fields_named(problem))
 
 
-@pytest.mark.parametrize("number", ["1" * 5_000, "1e999"])
+@pytest.mark.parametrize("number", ["1" * 5_000, "1e999"], ids=["5,000 digits", "1e999"])
 def test_number_out_of_all_range_in_props_is_named(number: str) -> None:
     """It is no 400, and no error of ours."""
     problem = problem_of(b'{"site_id": "a", "event_type": "b", "props": {"n": %b}}' % number.encode())
@@ -201,7 +210,7 @@ def test_number_out_of_all_range_in_props_is_named(number: str) -> None:
     assert ["props"] == fields_named(problem)
 
 
-@pytest.mark.parametrize("number", ["1" * 5_000, "1e999"])
+@pytest.mark.parametrize("number", ["1" * 5_000, "1e999"], ids=["5,000 digits", "1e999"])
 def test_number_out_of_all_range_in_an_unknown_field_is_ignored(number: str) -> None:
     """What is ignored can't be wrong."""
     assert "a" == parse(b'{"site_id": "a", "event_type": "b", "x": %b}' % number.encode()).site_id
@@ -216,14 +225,14 @@ def test_field_given_twice_and_once_wrong_is_named() -> None:
 
 
 @pytest.mark.parametrize(("field", "limit"), TEXT_LIMITS)
-@pytest.mark.parametrize("character", ["a", "é", "\U0001f600", "\0"])
+@pytest.mark.parametrize("character", ["a", "é", "\U0001f600", "\0"], ids=ascii)
 def test_text_of_exactly_its_limit_is_taken_whole(field: str, limit: int, character: str) -> None:
     """Limits count characters, not bytes, and nothing is cut."""
     assert character * limit == getattr(parse_fields(**{field: character * limit}), field)
 
 
 @pytest.mark.parametrize(("field", "limit"), TEXT_LIMITS)
-@pytest.mark.parametrize("character", ["a", "\U0001f600"])
+@pytest.mark.parametrize("character", ["a", "\U0001f600"], ids=ascii)
 def test_text_of_one_more_than_its_limit_is_named(field: str, limit: int, character: str) -> None:
     """It is refused, not cut; the limit is said."""
     [fault] = faults_of(**{field: character * (limit + 1)})
@@ -309,7 +318,6 @@ def test_timestamp_without_an_offset_is_refused(text: str) -> None:
         "0000-01-01T00:00:00Z",
         "0001-01-01T00:00:00+01:00",
         "٢٠٢٥-11-12T09:00:00Z",
-        "2025-11-12T09:00:00Z\0",
     ],
 )
 def test_timestamp_that_is_none_is_refused(text: str) -> None:
@@ -358,21 +366,19 @@ bodies = st.fixed_dictionaries(
 @given(json_values | bodies)
 def test_any_json_is_taken_or_explained(document: Any) -> None:
     """Whatever JSON says, the answer is an event, a 400, or a 422 that names what is wrong."""
-    try:
-        parse(json.dumps(document).encode())
-    except Problem as problem:
-        assert problem.status in {400, 422}
-        assert (problem.status == 422) == bool(problem.faults)
+    problem = refusal(json.dumps(document).encode())
+
+    if problem is not None:
+        assert {400: False, 422: True}[problem.status] == bool(problem.faults)
 
 
 @settings(deadline=None)
 @given(st.binary() | st.text().map(str.encode))
 def test_any_bytes_are_taken_or_explained(body: bytes) -> None:
     """Whatever the bytes, nothing but a `Problem` comes of them."""
-    try:
-        parse(body)
-    except Problem as problem:
-        assert problem.status in {400, 422}
+    problem = refusal(body)
+
+    assert problem is None or problem.status in {400, 422}
 
 
 scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text()

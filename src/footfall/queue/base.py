@@ -12,6 +12,7 @@ class Batch(Struct, frozen=True):
         committed_ns: when, nanoseconds since 1970 (UTC).
         count: how many entries it holds.
         payload: their bytes, as `footfall.event.encode_entries` wrote them.
+        is_damaged: the bytes are no longer those that were committed; what they were can't be told.
     """
 
     source: str
@@ -19,6 +20,7 @@ class Batch(Struct, frozen=True):
     committed_ns: int
     count: int
     payload: bytes
+    is_damaged: bool = False
 
 
 class Progress(Struct, frozen=True):

@@ -2,8 +2,12 @@
 
 File format (SQLite 3, WAL mode, `PRAGMA user_version` = 1):
 
-- `batches`: a row a batch. `end_bytes` is the sum of all payload lengths up to and with this one, ever.
-- `totals`: one row: the queue's `source` name, entries ever `received`, payload bytes ever taken (`end_bytes`).
+- `batches`: a row a batch. `sequence` is the time of its commit in microseconds, or one more than the one before where
+  the clock does not say more. So a sequence is not used again even when the end of the file is lost, or the file comes
+  from a backup, and what the sinks have passed stays passed. `checksum` is the CRC-32 of the payload (zlib's), since
+  SQLite checks none of its pages. `end_bytes` is the sum of all payload lengths up to and with this one, ever.
+- `totals`: one row: the queue's `source` name, entries ever `received`, payload bytes ever taken (`end_bytes`), and
+  the `last_sequence`.
 - `refused`: how many requests were turned away, by reason.
 - `sinks`: what each sink last reported. Retention and the ledger use it; no sink reads it.
 - `imports`: how far each imported log has come, moved in the transaction of the batch that holds its lines.
@@ -17,9 +21,11 @@ This file knows nothing of what is in a batch, and forgets a batch only when eve
 reported it safe, plus a margin that a rebuilt database can use.
 """
 
+import logging
 import sqlite3
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,9 +41,10 @@ FILE_NAME = "queue.sqlite"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS batches (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    sequence INTEGER PRIMARY KEY,
     committed_ns INTEGER NOT NULL,
     count INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
     end_bytes INTEGER NOT NULL,
     payload BLOB NOT NULL
 );
@@ -45,7 +52,8 @@ CREATE TABLE IF NOT EXISTS totals (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     source TEXT NOT NULL,
     received INTEGER NOT NULL,
-    end_bytes INTEGER NOT NULL
+    end_bytes INTEGER NOT NULL,
+    last_sequence INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS refused (reason TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sinks (
@@ -66,6 +74,7 @@ CREATE TABLE IF NOT EXISTS imports (
 ) WITHOUT ROWID;
 """
 _FORMAT = 1
+_log = logging.getLogger(__name__)
 _BUSY_S = 5.0
 _TRIM_BATCHES = 256
 _MAX_MARGIN_BYTES = 64 * 1024 * 1024
@@ -177,7 +186,7 @@ class EmbeddedQueue:
         self._db.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA.split(";"):
             self._db.execute(statement)
-        self._db.execute("INSERT OR IGNORE INTO totals VALUES (1, ?, 0, 0)", (uuid.uuid4().hex,))
+        self._db.execute("INSERT OR IGNORE INTO totals VALUES (1, ?, 0, 0, 0)", (uuid.uuid4().hex,))
         self._db.execute(f"PRAGMA user_version = {_FORMAT}")
         self._db.execute("COMMIT")
 
@@ -205,18 +214,20 @@ class EmbeddedQueue:
         """
         with self._transaction():
             self._make_sure_of_room(len(payload))
+            now_ns = self._clock()
             self._db.execute(
-                "UPDATE totals SET received = received + ?, end_bytes = end_bytes + ?", (count, len(payload))
+                "UPDATE totals SET received = received + ?, end_bytes = end_bytes + ?, "
+                "last_sequence = max(last_sequence + 1, ?)",
+                (count, len(payload), now_ns // 1_000),
             )
-            cursor = self._db.execute(
-                "INSERT INTO batches (committed_ns, count, end_bytes, payload) SELECT ?, ?, end_bytes, ? FROM totals",
-                (self._clock(), count, payload),
-            )
+            sequence: int = self._db.execute(
+                "INSERT INTO batches SELECT last_sequence, ?, ?, ?, end_bytes, ? FROM totals RETURNING sequence",
+                (now_ns, count, zlib.crc32(payload), payload),
+            ).fetchall()[0][0]
             self._add_refused(refused or {})
             if moved is not None:
                 self._move_mark(*moved)
-        assert cursor.lastrowid is not None
-        return cursor.lastrowid
+        return sequence
 
     def _make_sure_of_room(self, size: int) -> None:
         """Measured again only when what was measured last can't vouch for `size` more."""
@@ -264,16 +275,26 @@ class EmbeddedQueue:
         batches: list[Batch] = []
         room = max_bytes
         cursor = self._db.execute(
-            "SELECT sequence, committed_ns, count, payload FROM batches WHERE sequence > ? ORDER BY sequence",
+            "SELECT sequence, committed_ns, count, checksum, payload FROM batches WHERE sequence > ? ORDER BY sequence",
             (after,),
         )
-        for sequence, committed_ns, count, payload in cursor:
-            batches.append(Batch(self.source, sequence, committed_ns, count, payload))
+        for sequence, committed_ns, count, checksum, payload in cursor:
+            is_damaged = checksum != zlib.crc32(payload)
+            if is_damaged:
+                self._set_aside(sequence, count, payload)
+            batches.append(Batch(self.source, sequence, committed_ns, count, payload, is_damaged))
             room -= len(payload)
             if room <= 0:
                 break
         cursor.close()
         return batches
+
+    def _set_aside(self, sequence: int, count: int, payload: bytes) -> None:
+        """Keep what is left of a damaged batch, once, for somebody to look at."""
+        path = self._path.with_name(f"{self._path.name}.batch-{sequence}.damaged")
+        if not path.exists():
+            path.write_bytes(payload)
+            _log.error("a batch of %d entries is damaged on disk; what is left of it is in %s", count, path)
 
     def last_sequence(self) -> int:
         """The last batch there is; 0 before the first."""
@@ -303,16 +324,24 @@ class EmbeddedQueue:
 
         Disk goes back to the system a piece at a time, so that no commit waits long behind this one.
         """
-        safe = [self._value("SELECT safe_sequence FROM sinks WHERE name = ?", sink, default=0) for sink in self._sinks]
+        passed = min((self._safe_sequence(sink) for sink in self._sinks), default=0)
+        kept = self._value("SELECT end_bytes FROM totals") - self._margin_bytes
+        oldest = self._db.execute("SELECT sequence, end_bytes FROM batches ORDER BY sequence LIMIT 1").fetchone()
+        if oldest is None or oldest[0] > passed or oldest[1] > kept:
+            return 0
         with self._transaction():
             dropped = self._db.execute(
-                "DELETE FROM batches WHERE sequence IN (SELECT sequence FROM batches WHERE sequence <= ? "
-                "AND end_bytes <= (SELECT end_bytes FROM totals) - ? ORDER BY sequence LIMIT ?)",
-                (min(safe, default=0), self._margin_bytes, _TRIM_BATCHES),
+                "DELETE FROM batches WHERE sequence IN "
+                "(SELECT sequence FROM batches WHERE sequence <= ? AND end_bytes <= ? ORDER BY sequence LIMIT ?)",
+                (passed, kept, _TRIM_BATCHES),
             ).rowcount
         if self._value("PRAGMA freelist_count") > _VACUUM_PAGES:
             self._db.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
         return dropped
+
+    def _safe_sequence(self, sink: str) -> int:
+        sequence: int = self._value("SELECT safe_sequence FROM sinks WHERE name = ?", sink, default=0)
+        return sequence
 
     # What the ledger and the metrics call.
 
@@ -320,7 +349,7 @@ class EmbeddedQueue:
         """What came in, what was turned away, and where each sink stands."""
         self._db.execute("BEGIN")
         try:
-            received = self._value("SELECT received FROM totals")
+            received: int = self._value("SELECT received FROM totals")
             last = self._value("SELECT max(sequence) FROM batches", default=0) or 0
             refused: dict[str, int] = dict(self._db.execute("SELECT reason, count FROM refused ORDER BY reason"))
             sinks = self.sink_reports()
@@ -328,11 +357,15 @@ class EmbeddedQueue:
             for name in self._sinks:
                 reached = sinks[name].sequence if name in sinks else 0
                 lag_batches[name] = self._value("SELECT count(*) FROM batches WHERE sequence > ?", reached)
-                oldest = self._value("SELECT min(committed_ns) FROM batches WHERE sequence > ?", reached)
+                oldest = self._value(
+                    "SELECT committed_ns FROM batches WHERE sequence > ? ORDER BY sequence LIMIT 1", reached
+                )
                 lag_seconds[name] = 0.0 if oldest is None else max(0.0, (self._clock() - oldest) / 1e9)
             used = self._used_bytes()
         finally:
             self._db.execute("COMMIT")
+        # More than the file knows of where its end was lost after the sinks had passed it.
+        received = max(received, *(report.written + sum(report.skipped.values()) for report in sinks.values()), 0)
         return QueueState(received, refused, last, sinks, lag_batches, lag_seconds, used)
 
     def sink_reports(self) -> dict[str, SinkReport]:

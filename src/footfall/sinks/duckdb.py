@@ -2,7 +2,7 @@
 
 File format (DuckDB storage; the table `format` holds the number 1):
 
-- `events`: a row for each entry that has a site; the columns are `footfall.enrich.Row`'s.
+- `events`: a row for each entry that has a site; the columns are those of `footfall.enrich`.
 - `positions`: for each source the last `sequence` in `events`, rows `written`, entries `skipped` by reason (JSON).
 - `salts`: the secrets that tell visitors without a user id apart, one for each UTC `day`.
 
@@ -32,14 +32,14 @@ from typing import Final
 import duckdb
 import msgspec
 
-from footfall.enrich import SALT_BYTES, Row, Skip, enrich
+from footfall.enrich import COLUMNS, SALT_BYTES, Row, Skip, enrich
 from footfall.errors import AlreadyInUseError, DamagedFileError, FootfallError
 from footfall.event import Entry, decode_entries
 from footfall.queue.base import Batch, Progress
 from footfall.sinks.base import DATABASE
 
-CHECKPOINT_ROWS: Final = 500_000
-"""So many rows make a checkpoint due; they take some 100 MB in memory and in the log."""
+CHECKPOINT_ROWS: Final = 250_000
+"""So many rows make a checkpoint due; they take some 50 MB in memory and in the log."""
 CHECKPOINT_AGE: Final = timedelta(seconds=60)
 """The longest that a row waits for one, while the disk has room."""
 SALT_AGE: Final = timedelta(hours=48)
@@ -177,7 +177,7 @@ class DuckdbSink:
         moved: dict[str, Progress] = {}
         rows = 0
         with self._transaction():
-            with self._db.appender("events") as events:
+            with self._db.appender("events", columns=list(COLUMNS)) as events:
                 for batch in batches:
                     before = moved.get(batch.source) or self._positions.get(batch.source, Progress())
                     moved[batch.source] = after = self._append(events, batch, before)
@@ -226,7 +226,7 @@ class DuckdbSink:
 
         A checkpoint that fails makes the database unusable for all its users until it is opened again.
         """
-        log = self._path.with_name(self._path.name + ".wal")
+        log = _log_of(self._path)
         log_bytes = log.stat().st_size if log.exists() else 0
         if shutil.disk_usage(self._path.parent).free < log_bytes + _SPARE_BYTES:
             return
@@ -350,12 +350,23 @@ def _refusal(path: Path, error: duckdb.Error) -> FootfallError:
         )
     if any(reason in text for reason in _NOT_TO_BE_HAD):
         return FootfallError(f"{path} can't be opened (database.url): {text}")
-    return DamagedFileError(f"{path} is not a readable database ({text}); move it away to start a new one.")
+    if "replaying WAL" in text:
+        return DamagedFileError(
+            f"The log of the database {path} is damaged ({text}). Move {_log_of(path)} away, and that file only: "
+            "the queue still has what was in it, and brings it again."
+        )
+    return DamagedFileError(
+        f"{path} is not a readable database ({text}). Bring it back from a copy, or move it away to start a new one."
+    )
 
 
 def _path_of(db: duckdb.DuckDBPyConnection) -> Path:
     [(path,)] = db.execute("SELECT path FROM duckdb_databases() WHERE NOT internal").fetchall()
     return Path(path)
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(path.name + ".wal")
 
 
 def _first_line(error: duckdb.Error) -> str:
