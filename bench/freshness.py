@@ -49,13 +49,18 @@ def run(plan: Plan, step: Step) -> Table:
 
 def _under_load(server: Server, pool: ThreadPoolExecutor, seconds: int) -> list[list[Cell]]:
     loading = pool.submit(send, server.url, EVENT, seconds)
+
+    def settle_ms() -> float:
+        wait([loading])
+        return server.settle() * 1_000
+
+    settling = pool.submit(settle_ms)
     marks: list[_Mark] = []
     while not loading.done():
-        time.sleep(_MARK_EVERY_S)
         marks.append(_mark(server, pool, f"loaded-{len(marks)}", poll_s=0.05))
-    settled_ms = server.settle() * 1_000
+        time.sleep(_MARK_EVERY_S)
     rows = _rows(f"{loading.result().per_s:,.0f} events/s", marks, _LOADED_MS)
-    return [*rows, ["just over", "nothing pending in the ledger", 1, settled_ms, settled_ms, None, None]]
+    return [*rows, ["just over", "nothing pending in the ledger", 1, settling.result(), settling.result(), None, None]]
 
 
 def _mark(server: Server, pool: ThreadPoolExecutor, name: str, poll_s: float) -> _Mark:

@@ -140,12 +140,12 @@ def _known_fields() -> list[tuple[str, Any]]:
 def _from_file(path: Path | None) -> Iterator[tuple[str, Any]]:
     file = Path(FILE_NAME) if path is None else path
     try:
-        document = json.loads(file.read_text("utf-8"))
+        document = json.loads(file.read_text("utf-8-sig"))
     except FileNotFoundError:
         if path is None:
             return
         raise BadSettingError(f"{file}: there is no such file (--settings)") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise BadSettingError(f"{file}: can't be read as JSON: {error}") from None
     if not isinstance(document, dict):
         raise BadSettingError(f"{file}: must hold a JSON object")

@@ -121,6 +121,8 @@ _SOURCES: Final = {
 }
 """Names of well-known hosts and all below them; Android apps name themselves as `android-app://com.example`."""
 
+_DEEPEST_SOURCE: Final = max(host.count(".") + 1 for host in _SOURCES)
+
 _SOURCES_IN_ALL_COUNTRIES: Final = {
     "google": "Google",
     "pinterest": "Pinterest",
@@ -285,8 +287,8 @@ def _source(referrer: str, site_id: str) -> str | None:
 
 def _name(host: str) -> str:
     labels = host.split(".")
-    for start in range(len(labels)):
-        name = _SOURCES.get(".".join(labels[start:]))
+    for depth in range(_DEEPEST_SOURCE, 0, -1):
+        name = _SOURCES.get(".".join(labels[-depth:]))
         if name is not None:
             return name
     match labels:

@@ -28,7 +28,7 @@ class QueueFullError(FootfallError):
 
 
 class QueueBrokenError(FootfallError):
-    """The queue's state is unknown since a write or sync failed: stop, and start again from the disk."""
+    """A commit failed at its last step: whether it took place will be known only after a new start."""
 
 
 class DamagedFileError(FootfallError):

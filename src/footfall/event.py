@@ -26,6 +26,9 @@ MAX_PATH = 2_048
 MAX_USER_ID = 128
 MAX_REFERRER = 2_048
 MAX_PROPS = 30
+MAX_EVENT_ID = 64
+MAX_EVENTS = 1_000
+"""In one `POST /events`."""
 MAX_AHEAD = timedelta(hours=24)
 """How far in the future a client's clock may be before its timestamp is refused."""
 
@@ -69,6 +72,7 @@ class Event(Struct, frozen=True, array_like=True, tag="e"):
     occurred_us: int | None = None
     referrer: str | None = None
     props: dict[str, Scalar] | None = None
+    event_id: str | None = None
 
 
 Entry = Hit | Event
@@ -131,10 +135,22 @@ class EventBody(Struct, frozen=True):
         ]
         | None
     ) = None
+    event_id: (
+        Annotated[
+            str,
+            Meta(
+                max_length=MAX_EVENT_ID,
+                description="Chosen by the client: sent again within 24 hours for the same site, it counts once.",
+                examples=["01JCQ3W9"],
+            ),
+        ]
+        | None
+    ) = None
 
 
 _decode_body = msgspec.json.Decoder(EventBody).decode
 _decode_any = msgspec.json.Decoder().decode
+_decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encoder = msgspec.msgpack.Encoder()
 _decode_entries = msgspec.msgpack.Decoder(list[Entry]).decode
 
@@ -163,7 +179,47 @@ def parse_event(body: bytes, *, received_ns: int, address: str | None, user_agen
         occurred_us,
         fields.referrer or None,
         fields.props or None,
+        fields.event_id or None,
     )
+
+
+class RefusedEvent(Struct, frozen=True):
+    """One of many events that was not accepted: its place, counted from 0, and why."""
+
+    index: int
+    detail: str
+    errors: list[Fault]
+
+
+def parse_events(
+    body: bytes, *, received_ns: int, address: str | None, user_agent: bytes
+) -> tuple[list[Event], list[RefusedEvent]]:
+    """Check each event of a `POST /events` on its own: a JSON array, or one JSON object a line (NDJSON).
+
+    Raises:
+        Problem: 400 when the array is not JSON, 413 when there are more than `MAX_EVENTS`, 422 when there is none.
+    """
+    bodies = _split_events(body)
+    if len(bodies) > MAX_EVENTS:
+        raise Problem(413, f"There are {len(bodies)} events; send at most {MAX_EVENTS} at once.")
+    if not bodies:
+        raise Problem(422, "There is no event in the body.")
+    events, refused = [], []
+    for index, one in enumerate(bodies):
+        try:
+            events.append(parse_event(one, received_ns=received_ns, address=address, user_agent=user_agent))
+        except Problem as problem:
+            refused.append(RefusedEvent(index, problem.detail, problem.faults))
+    return events, refused
+
+
+def _split_events(body: bytes) -> list[bytes]:
+    if not body.lstrip().startswith(b"["):
+        return [line for line in body.split(b"\n") if line.strip()]
+    try:
+        return [bytes(raw) for raw in _decode_array(body)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _not_json(error) from None
 
 
 def encode_entries(entries: Sequence[Entry]) -> bytes:

@@ -32,7 +32,8 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
         self.detail = detail
         self.faults = list(faults)
 
-    def body(self) -> bytes:
+    def body(self, **extensions: object) -> bytes:
+        """The document; `extensions` are members of its own kind (RFC 9457, section 3.2)."""
         members: dict[str, Any] = {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
@@ -41,7 +42,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
         }
         if self.faults:
             members["errors"] = self.faults
-        return msgspec.json.encode(members)
+        return msgspec.json.encode(members | extensions)
 
 
 def faults_of(document: Mapping[str, Any], shape: type[Struct], *, strict: bool = True) -> list[Fault]:

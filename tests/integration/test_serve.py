@@ -301,6 +301,7 @@ def test_killed_supervisor_takes_its_processes_along(footfall: Footfall) -> None
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections linger in the kernel
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

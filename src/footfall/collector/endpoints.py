@@ -7,15 +7,17 @@ from functools import partial
 from typing import Final
 from urllib.parse import unquote_plus
 
+import msgspec
+
 from footfall.collector.address import ClientAddress
 from footfall.collector.forward import Forwarder
 from footfall.collector.http import Reply, Request, Response
-from footfall.collector.intake import Intake
-from footfall.event import Hit, parse_event
+from footfall.collector.intake import Intake, Outcome
+from footfall.event import Hit, RefusedEvent, parse_event, parse_events
 from footfall.gate import CHALLENGE, Gate
 from footfall.observe import PATHS as OBSERVED
 from footfall.observe import Observer
-from footfall.problem import Problem
+from footfall.problem import CONTENT_TYPE, Problem
 
 GIF: Final = bytes.fromhex(
     "474946383961"  # GIF89a
@@ -46,7 +48,11 @@ _UNSUPPORTED = Response.of(Problem(415, "Send application/json, or text/plain ho
 _NOT_FOUND = Response.of(Problem(404, "There is nothing at this path."))
 
 _JSON_TYPES = {b"application/json", b"text/plain"}
+_NDJSON_TYPES = {b"application/x-ndjson", b"application/ndjson", b"application/jsonl"}
+_COLLECTING = {b"/track", b"/event", b"/events"}
 _REFUSAL_REASONS = {400: "malformed", 408: "timed_out", 413: "too_large", 431: "head_too_large", 503: "overloaded"}
+MAX_EVENTS_BYTES: Final = 1024 * 1024
+"""The body of `POST /events`."""
 
 
 class Endpoints:
@@ -86,14 +92,14 @@ class Endpoints:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def max_body_bytes(self, path: bytes) -> int:
-        return self._max_body_bytes if path == b"/event" else 0
+        return MAX_EVENTS_BYTES if path == b"/events" else self._max_body_bytes if path == b"/event" else 0
 
     def handle(self, request: Request, reply: Reply) -> None:
         path = request.path
         if path == b"/track":
             self._track(request, reply)
-        elif path == b"/event":
-            self._event(request, reply)
+        elif path in {b"/event", b"/events"}:
+            self._post(request, reply)
         elif path.decode("latin-1") in OBSERVED:
             self._observe(request, reply)
         elif self._forwarder is not None:
@@ -102,7 +108,7 @@ class Endpoints:
             reply.send(_NOT_FOUND)
 
     def refuse(self, problem: Problem, path: bytes) -> Response:
-        if path not in {b"/track", b"/event"}:
+        if path not in _COLLECTING:
             return Response.of(problem)
         self._intake.refuse(_REFUSAL_REASONS.get(problem.status, "malformed"))
         # Whatever is wrong with the request, the page that embeds the image must not break.
@@ -127,33 +133,41 @@ class Endpoints:
         else:
             reply.send(_not_allowed("GET, HEAD, OPTIONS"))
 
-    def _event(self, request: Request, reply: Reply) -> None:
-        if request.method == b"POST":
-            self._post_event(request, reply)
-        elif request.method == b"OPTIONS":
+    def _post(self, request: Request, reply: Reply) -> None:
+        if request.method == b"OPTIONS":
             reply.send(_PREFLIGHT_EVENT)
-        else:
+        elif request.method != b"POST":
             reply.send(_not_allowed("POST, OPTIONS"))
-
-    def _post_event(self, request: Request, reply: Reply) -> None:
-        headers = request.headers
-        content_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if content_type not in _JSON_TYPES:
+        elif _content_type(request) not in (_JSON_TYPES if request.path == b"/event" else _JSON_TYPES | _NDJSON_TYPES):
             self._intake.refuse("content_type")
             reply.send(_UNSUPPORTED)
+        else:
+            try:
+                self._take(request, reply)
+            except Problem as problem:
+                self._intake.refuse(
+                    "not_json" if problem.status == 400 else _REFUSAL_REASONS.get(problem.status, "invalid")
+                )
+                reply.send(Response.of(problem, _CORS))
+
+    def _take(self, request: Request, reply: Reply) -> None:
+        headers = request.headers
+        body = request.body
+        received_ns = self._clock()
+        address = self._addresses.of(request.peer, headers.get(b"x-forwarded-for"))
+        user_agent = headers.get(b"user-agent", b"")
+        if request.path == b"/event":
+            event = parse_event(body, received_ns=received_ns, address=address, user_agent=user_agent)
+            self._intake.add_events((event,), len(body), partial(_acknowledge, reply, _ACCEPTED))
             return
-        try:
-            event = parse_event(
-                request.body,
-                received_ns=self._clock(),
-                address=self._addresses.of(request.peer, headers.get(b"x-forwarded-for")),
-                user_agent=headers.get(b"user-agent", b""),
-            )
-        except Problem as problem:
-            self._intake.refuse("not_json" if problem.status == 400 else "invalid")
-            reply.send(Response.of(problem, _CORS))
-            return
-        self._intake.add_event(event, len(request.body), partial(_acknowledge, reply))
+        events, refused = parse_events(body, received_ns=received_ns, address=address, user_agent=user_agent)
+        if refused:
+            self._intake.refuse("invalid", len(refused))
+        if events:
+            answer = _many_accepted(len(events), refused)
+            self._intake.add_events(events, len(body), partial(_acknowledge, reply, answer))
+        else:
+            reply.send(_none_accepted(refused))
 
     def _observe(self, request: Request, reply: Reply) -> None:
         if request.method not in {b"GET", b"HEAD"}:
@@ -173,8 +187,25 @@ class Endpoints:
         reply.send(Response(answer.status, answer.body, answer.content_type, {"cache-control": "no-store"}))
 
 
-def _acknowledge(reply: Reply, error: Exception | None) -> None:
-    reply.send(_ACCEPTED if error is None else _UNAVAILABLE)
+def _acknowledge(reply: Reply, accepted: Response, outcome: Outcome) -> None:
+    if outcome is Outcome.UNKNOWN:
+        reply.abort()
+    else:
+        reply.send(accepted if outcome is Outcome.COMMITTED else _UNAVAILABLE)
+
+
+def _many_accepted(accepted: int, refused: list[RefusedEvent]) -> Response:
+    content = {"status": "accepted", "accepted": accepted, "refused": refused}
+    return Response(202, msgspec.json.encode(content), "application/json", {**_CORS, "cache-control": "no-store"})
+
+
+def _none_accepted(refused: list[RefusedEvent]) -> Response:
+    problem = Problem(422, "None of the events was accepted.")
+    return Response(422, problem.body(refused=refused), CONTENT_TYPE, _CORS)
+
+
+def _content_type(request: Request) -> bytes:
+    return request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
 
 
 def _not_allowed(methods: str) -> Response:

@@ -121,6 +121,10 @@ class Reply:
         self.close = True
         self._connection.flush()
 
+    def abort(self) -> None:
+        """Close without an answer: what became of the request is not known."""
+        self._connection.abort()
+
     @property
     def wire(self) -> bytes | None:
         return self._wire

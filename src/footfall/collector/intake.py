@@ -3,17 +3,23 @@
 The event loop's thread collects; one writer thread commits. An event's acknowledgement is a callback after its
 commit. A hit's image has been sent already, so a hit alone does not hurry a commit: it waits up to `HIT_WAIT_S` for
 company and is on disk well within the promised 10 ms.
+
+After a commit that failed everything is refused until one succeeds. To try again after a failed sync is sound here,
+though it is not for a plain file: SQLite rewrites the frames of the failed transaction before it syncs again, so none
+of them counts on a page that the kernel has dropped. But whether the failed one is found after a power cut is unknown,
+so its clients are told nothing: their connections close.
 """
 
 import asyncio
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from enum import Enum
 from queue import SimpleQueue
 from typing import Final
 
-from footfall.errors import QueueBrokenError, QueueFullError
+from footfall.errors import DamagedFileError, QueueBrokenError, QueueFullError
 from footfall.event import Entry, Event, Hit, encode_entries
 from footfall.queue.embedded import EmbeddedQueue
 
@@ -24,8 +30,21 @@ MAX_WAITING: Final = 20_000
 """Entries not yet handed to a commit; beyond it the disk is not keeping up, and more are refused."""
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 
-Done = Callable[[Exception | None], None]
-"""Called in the loop's thread once an event is committed, or with why it is not."""
+PROBE_S: Final = 1.0
+"""From a failed commit to the next try, which carries no entry: nothing of it can be in doubt."""
+CLOSE_S: Final = 3.0
+
+
+class Outcome(Enum):
+    """What became of events."""
+
+    COMMITTED = "on disk"
+    REFUSED = "not recorded"
+    UNKNOWN = "perhaps recorded: the commit failed at its last step"
+
+
+Done = Callable[[Outcome], None]
+"""Called once, in the loop's thread."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,12 +52,11 @@ _log = logging.getLogger(__name__)
 class _Job:
     """What one commit takes."""
 
-    __slots__ = ("done", "entries", "hits", "refused")
+    __slots__ = ("done", "entries", "refused")
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.done: list[Done] = []
-        self.hits = 0
         self.refused: Counter[str] = Counter()
 
 
@@ -47,75 +65,78 @@ class Intake:
 
     Args:
         queue: handed over; only the writer thread touches it from now on.
-        on_broken: called once when the queue's state is unknown and the process must start again.
+        on_damaged: called once when the queue's file is no longer one, and the process must start again.
     """
 
-    def __init__(self, queue: EmbeddedQueue, *, on_broken: Callable[[QueueBrokenError], None]) -> None:
+    def __init__(self, queue: EmbeddedQueue, *, on_damaged: Callable[[DamagedFileError], None]) -> None:
         self._queue = queue
-        self._on_broken = on_broken
+        self._on_damaged = on_damaged
         self._loop = asyncio.get_running_loop()
         self._waiting = _Job()
         self._waiting_bytes = 0
         self._committing = False
         self._timer: asyncio.Handle | None = None
         self._timer_at = 0.0
-        self._full = False
-        self._broken: QueueBrokenError | None = None
+        self._trouble: str | None = None
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="intake", daemon=True)
         self._writer.start()
 
     def add_hit(self, hit: Hit, size: int) -> None:
         """Take a hit of about `size` bytes, or count why not."""
-        waiting = self._waiting
-        if self._broken is not None:
+        reason = self._reason_against(size)
+        if reason is not None:
+            self.refuse(reason)
             return
-        if not self._has_room(size):
-            self.refuse("overloaded")
-            return
-        waiting.entries.append(hit)
-        waiting.hits += 1
+        self._waiting.entries.append(hit)
         self._waiting_bytes += size
         if self._timer is None and not self._committing:
             self._commit_in(HIT_WAIT_S)
 
-    def add_event(self, event: Event, size: int, done: Done) -> None:
-        """Take an event of about `size` bytes; `done` is called when it is committed, or with why it is not."""
-        if self._broken is not None or not self._has_room(size):
-            self.refuse("overloaded")
-            done(self._broken or QueueFullError("events arrive faster than the disk takes them"))
+    def add_events(self, events: Sequence[Event], size: int, done: Done) -> None:
+        """Take events of about `size` bytes in all; `done` is called when they are committed, or are not."""
+        reason = self._reason_against(size)
+        if reason is not None:
+            self.refuse(reason, len(events))
+            done(Outcome.REFUSED)
             return
         waiting = self._waiting
-        waiting.entries.append(event)
+        waiting.entries.extend(events)
         waiting.done.append(done)
         self._waiting_bytes += size
         # With the next turn of the loop, so that all that has arrived by now is in it.
         if not self._committing and (self._timer is None or self._timer_at):
             self._commit_in(0)
 
-    def refuse(self, reason: str) -> None:
-        """Count a request that is not recorded."""
-        self._waiting.refused[reason] += 1
-        if self._timer is None and not self._committing and self._broken is None:
+    def refuse(self, reason: str, count: int = 1) -> None:
+        """Count what is not recorded."""
+        self._waiting.refused[reason] += count
+        if self._timer is None and not self._committing:
             self._commit_in(REFUSED_WAIT_S)
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing could be taken at the last commit, or None."""
-        if self._broken is not None:
-            return str(self._broken)
-        return "the queue takes nothing more for now" if self._full else None
+        """Why the last commit failed, or None."""
+        return self._trouble
 
     async def close(self) -> None:
-        """Commit all that was taken."""
-        while self._broken is None and (self._committing or self._waiting.entries or self._waiting.refused):
+        """Commit all that was taken, if the disk lets us."""
+        deadline = self._loop.time() + CLOSE_S
+        while self._committing or self._waiting.entries or self._waiting.refused:
+            if self._loop.time() > deadline:
+                _log.error("stopping with %d entries that could not be committed", len(self._waiting.entries))
+                break
             self._commit()
             await asyncio.sleep(0.001)
         self._jobs.put(None)
         await asyncio.to_thread(self._writer.join)
 
-    def _has_room(self, size: int) -> bool:
-        return len(self._waiting.entries) < MAX_WAITING and self._waiting_bytes + size <= MAX_WAITING_BYTES
+    def _reason_against(self, size: int) -> str | None:
+        if self._trouble is not None:
+            return "queue_unavailable"
+        if len(self._waiting.entries) >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
+            return "overloaded"
+        return None
 
     def _commit_in(self, delay_s: float) -> None:
         if self._timer is not None:
@@ -144,39 +165,50 @@ class Intake:
                     self._queue.append(encode_entries(job.entries), len(job.entries), job.refused)
                 else:
                     self._queue.add_refused(job.refused)
+                    self._queue.make_sure_of_room()
             except (QueueFullError, QueueBrokenError) as failure:
                 error = failure
+            except DamagedFileError as failure:
+                self._loop.call_soon_threadsafe(self._on_damaged, failure)
+                break
             self._loop.call_soon_threadsafe(self._committed, job, error)
         self._queue.close()
 
     def _committed(self, job: _Job, error: Exception | None) -> None:
         self._committing = False
-        if isinstance(error, QueueBrokenError):
-            # Nobody knows what is on disk, so nobody is told anything: the clients see their connections close.
-            self._broken = error
-            _log.error("%s; what was acknowledged is safe, starting again from the disk", error)
-            self._on_broken(error)
-            return
-        if error is not None:
-            self._not_committed(job, error)
-        elif self._full:
-            self._full = False
-            _log.warning("the queue takes hits and events again")
+        if error is None:
+            self._recover()
+            outcome = Outcome.COMMITTED
+        else:
+            outcome = Outcome.UNKNOWN if isinstance(error, QueueBrokenError) else Outcome.REFUSED
+            self._fail(job, error, outcome)
         for done in job.done:
-            done(error)
+            done(outcome)
         waiting = self._waiting
-        if waiting.done:
+        if self._trouble is not None:
+            self._commit_in(PROBE_S)
+        elif waiting.done:
             self._commit()
         elif waiting.entries:
             self._commit_in(HIT_WAIT_S)
         elif waiting.refused:
             self._commit_in(REFUSED_WAIT_S)
 
-    def _not_committed(self, job: _Job, error: Exception) -> None:
-        if not self._full:
-            self._full = True
+    def _recover(self) -> None:
+        if self._trouble is not None:
+            self._trouble = None
+            _log.warning("the queue takes hits and events again")
+
+    def _fail(self, job: _Job, error: Exception, outcome: "Outcome") -> None:
+        """Refuse what comes, and what came meanwhile, until a commit succeeds; what was refused is counted by then."""
+        if self._trouble is None:
             _log.error("refusing hits and events: %s", error)
-        # What could not be counted on disk now is counted with a later commit.
-        self._waiting.refused.update(job.refused)
-        if job.entries:
-            self._waiting.refused["queue_full"] += len(job.entries)
+        self._trouble = str(error)
+        late, self._waiting = self._waiting, _Job()
+        self._waiting_bytes = 0
+        self._waiting.refused = job.refused + late.refused
+        lost = len(late.entries) + (len(job.entries) if outcome is Outcome.REFUSED else 0)
+        if lost:
+            self._waiting.refused["queue_unavailable"] += lost
+        for done in late.done:
+            done(Outcome.REFUSED)

@@ -13,7 +13,7 @@ from footfall.collector.forward import Forwarder
 from footfall.collector.http import Server
 from footfall.collector.intake import Intake
 from footfall.config import Settings
-from footfall.errors import QueueBrokenError
+from footfall.errors import DamagedFileError
 from footfall.gate import Gate
 from footfall.observe import Check, Observer
 from footfall.processes.parts import COLLECTOR, open_queue, role_checks
@@ -59,10 +59,10 @@ async def _collect(
     reports: Path | None,
 ) -> None:
     stop = asyncio.Event()
-    broken: list[QueueBrokenError] = []
+    damaged: list[DamagedFileError] = []
 
-    def stop_broken(error: QueueBrokenError) -> None:
-        broken.append(error)
+    def stop_damaged(error: DamagedFileError) -> None:
+        damaged.append(error)
         stop.set()
 
     loop = asyncio.get_running_loop()
@@ -71,9 +71,9 @@ async def _collect(
         loop.call_soon_threadsafe(stop.set)
 
     lifeline.on_stop(stop_soon)
-    intake = Intake(open_queue(settings), on_broken=stop_broken)
+    intake = Intake(open_queue(settings), on_damaged=stop_damaged)
     reader = open_queue(settings)
-    checks: dict[str, Check] = {COLLECTOR: lambda: intake.trouble or reader.check()}
+    checks: dict[str, Check] = {COLLECTOR: lambda: intake.trouble}
     checks.update(role_checks(settings, roles, reader))
     endpoints = Endpoints(
         intake,
@@ -88,8 +88,8 @@ async def _collect(
     await server.start(listener)
     lifeline.ready()
     await stop.wait()
-    if broken:
-        raise broken[0]
+    if damaged:
+        raise damaged[0]
     await server.drain(_DRAIN_S)
     await intake.close()
 

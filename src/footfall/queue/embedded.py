@@ -88,6 +88,8 @@ _WAL_KEPT_BYTES = 16 * 1024 * 1024
 _TRY_AGAIN_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 """Errors after which SQLite has rolled the transaction back and trying again later is sound."""
 
+_DAMAGED_CODES = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
+
 
 class ImportMark(Struct, frozen=True):
     """How far an existing log has been sent into this queue.
@@ -161,7 +163,7 @@ class EmbeddedQueue:
             self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
             self._open(durability)
         except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+            if error.sqlite_errorcode in _DAMAGED_CODES:
                 raise DamagedFileError(
                     f"{path} is not a readable queue ({error}); move it away to start a new one."
                 ) from error
@@ -211,9 +213,10 @@ class EmbeddedQueue:
             AlreadyInUseError: the mark is elsewhere, moved by another import of that log; nothing was taken.
             QueueFullError: the limit or the disk is reached, nothing was taken; a later call may succeed.
             QueueBrokenError: whether it was taken is unknown; only a new start from the disk can tell.
+            DamagedFileError: the file is no longer a queue.
         """
         with self._transaction():
-            self._make_sure_of_room(len(payload))
+            self._take_room(len(payload))
             now_ns = self._clock()
             self._db.execute(
                 "UPDATE totals SET received = received + ?, end_bytes = end_bytes + ?, "
@@ -229,7 +232,12 @@ class EmbeddedQueue:
                 self._move_mark(*moved)
         return sequence
 
-    def _make_sure_of_room(self, size: int) -> None:
+    def make_sure_of_room(self) -> None:
+        """Raise `QueueFullError` if the limit is reached."""
+        self._room = 0
+        self._take_room(1)
+
+    def _take_room(self, size: int) -> None:
         """Measured again only when what was measured last can't vouch for `size` more."""
         self._room -= size
         if self._room < 0:
@@ -376,12 +384,6 @@ class EmbeddedQueue:
             for name, sequence, written, skipped, trouble in rows
         }
 
-    def check(self) -> str | None:
-        """Why a hit could not be taken now, or None."""
-        if self._used_bytes() >= self._max_bytes:
-            return f"the queue holds its limit of {self._max_bytes} bytes (queue.max_bytes)"
-        return None
-
     def close(self) -> None:
         self._db.close()
 
@@ -406,6 +408,8 @@ class EmbeddedQueue:
         except sqlite3.DatabaseError as error:
             self._rollback()
             code = error.sqlite_errorcode & 0xFF  # the primary code; the rest says where it happened
+            if code in _DAMAGED_CODES:
+                raise DamagedFileError(f"{self._path} is damaged: {error}") from error
             if code in _TRY_AGAIN_CODES:
                 raise QueueFullError(f"the queue can't be written now: {error}") from error
             raise QueueBrokenError(f"{self._path}: {error}") from error
