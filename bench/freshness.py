@@ -40,7 +40,7 @@ def run(plan: Plan, step: Step) -> Table:
         rows = _rows("none", idle, _IDLE_MS)
         why_not = missing("wrk")
         if why_not:
-            note += f" Skipped: full load ({why_not})."
+            note += f"\nSkipped: full load ({why_not})."
         else:
             rows += _under_load(server, pool, plan.fresh_load_s)
         step()

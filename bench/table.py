@@ -41,13 +41,14 @@ class Table(Struct, frozen=True):
 
     def text(self) -> str:
         """As Markdown that reads well as it is."""
-        cells = [self.columns, *([_text(cell) for cell in row] for row in self.rows)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        cells.insert(1, ["-" * width for width in widths])
-        lines = [
-            f"| {' | '.join(text.ljust(width) for text, width in zip(row, widths, strict=True))} |" for row in cells
-        ]
-        return "\n".join([f"### {self.title}", "", *(lines if self.rows else []), "", self.note])
+        parts = [f"### {self.title}", self.note]
+        if self.rows:
+            cells = [self.columns, *([_text(cell) for cell in row] for row in self.rows)]
+            widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+            cells.insert(1, ["-" * width for width in widths])
+            padded = [map(str.ljust, row, widths) for row in cells]
+            parts.insert(1, "\n".join(f"| {' | '.join(row)} |" for row in padded))
+        return "\n\n".join(parts)
 
 
 def at_least(target: float | None, value: float, unit: str = "") -> tuple[Cell, Cell]:

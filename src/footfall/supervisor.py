@@ -51,8 +51,10 @@ class Lifeline:
         os.write(self._ready_fd, b"+")
 
     def on_stop(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called, once, in the main thread, by the signal to stop."""
+        """Have `callback` called, once, in the main thread, by the signal to stop, or now if that has come already."""
         self._stopped.append(callback)
+        if self.stop.is_set():
+            callback()
 
     def stop_now(self) -> None:
         """End this process from another thread of it, as if the signal had come."""
