@@ -20,8 +20,8 @@ check: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev ## run the benchmarks and print their tables
 	$(BIN)/python -m bench
 
-services: ## the servers that the full test run uses
-	@echo "nothing to start: no suite needs a server of its own yet"
+services: ## what the full test run needs beyond Python (Debian packages)
+	deploy/services
 
 lock: ## refresh requirements*.txt from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --group build -o requirements.txt pyproject.toml

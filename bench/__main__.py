@@ -85,8 +85,8 @@ def _machine() -> str:
         ["stat", "--file-system", "--format=%T", tempfile.gettempdir()], check=True, stdout=subprocess.PIPE, text=True
     ).stdout.strip()
     return (
-        f"{os.cpu_count()} processors ({model[1] if model else platform.machine()}), Linux {platform.release()}, "
-        f"Python {platform.python_version()}, temporary files on {files}"
+        f"{os.cpu_count()} processors ({model[1] if model else platform.machine()}), "
+        f"Linux {platform.release().partition('-')[0]}, Python {platform.python_version()}, temporary files on {files}"
     )
 
 

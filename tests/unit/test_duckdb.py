@@ -1,0 +1,416 @@
+"""The DuckDB database: opening it, rows, checkpoints, salts, and what can go wrong."""
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from footfall.errors import AlreadyInUseError, DamagedFileError, FootfallError
+from footfall.event import Entry, Event, encode_entries
+from footfall.queue.base import Batch, Progress
+from footfall.sinks.duckdb import CHECKPOINT_AGE, CHECKPOINT_ROWS, SALT_AGE, DuckdbSink, open_database
+
+NOON = datetime(2025, 11, 12, 12, tzinfo=UTC)
+NOON_NS = int(NOON.timestamp()) * 1_000_000_000
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> int:
+        return int(self.now.timestamp()) * 1_000_000_000
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "footfall.duckdb"
+
+
+@contextmanager
+def opened(
+    path: Path, clock: Callable[[], int] = time.time_ns
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, DuckdbSink]]:
+    with closing(open_database(path)) as database, closing(DuckdbSink(database, clock)) as sink:
+        yield database, sink
+
+
+def event(name: str = "x", *, days: int = 0, props: dict[str, Any] | None = None) -> Event:
+    """An event of a visitor who is always the same, some days after `NOON`."""
+    occurred = NOON + timedelta(days=days)
+    return Event(
+        NOON_NS,
+        "203.0.113.7",
+        b"curl/8.0",
+        "my-blog",
+        "page_view",
+        path=name,
+        occurred_us=int(occurred.timestamp()) * 1_000_000,
+        props=props,
+    )
+
+
+def batch(sequence: int, *entries: Entry) -> Batch:
+    entries = entries or (event(f"{sequence}-first"), event(f"{sequence}-second"))
+    return Batch("a", sequence, 0, len(entries), encode_entries(entries))
+
+
+def rows(database: duckdb.DuckDBPyConnection, query: str) -> list[tuple[Any, ...]]:
+    with closing(database.cursor()) as cursor:
+        return cursor.execute(query).fetchall()
+
+
+def sequences(database: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
+    """How many rows there are, and what the position says of them."""
+    return rows(database, "SELECT (SELECT count(*) FROM events), sequence, written FROM positions")
+
+
+# Opening.
+
+
+def test_a_database_that_another_process_has_open_is_refused(path: Path) -> None:
+    """The text names the process, and says how processor and reporting get along."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", f"import duckdb; c = duckdb.connect({str(path)!r}); print(flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(AlreadyInUseError, match=f"process {holder.pid}.*footfall run processor reporting"):
+            open_database(path)
+    finally:
+        holder.communicate(b"\n")
+
+
+def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+    """It is left as it is."""
+    path.write_bytes(b"somebody's notes" * 1_000)
+
+    with pytest.raises(DamagedFileError, match="is not a readable database"):
+        open_database(path)
+    assert b"somebody's notes" * 1_000 == path.read_bytes()
+
+
+def test_a_damaged_database_is_refused(path: Path) -> None:
+    """DuckDB's checksums tell."""
+    with opened(path) as (_, sink):
+        sink.write([batch(1)])
+    content = bytearray(path.read_bytes())
+    content[12_288 + 100] ^= 0xFF
+    path.write_bytes(content)
+
+    with pytest.raises(DamagedFileError, match="is not a readable database"):
+        open_database(path)
+
+
+def test_somebody_elses_database_is_refused(path: Path) -> None:
+    """Tables are only added to a file that has none."""
+    with closing(duckdb.connect(path)) as database:
+        database.execute("CREATE TABLE events (id INTEGER)")
+
+    with pytest.raises(DamagedFileError, match="was not made by Footfall"):
+        open_database(path)
+
+
+def test_another_format_is_refused(path: Path) -> None:
+    """A newer Footfall may have made it."""
+    with closing(open_database(path)) as database:
+        database.execute("UPDATE format SET version = 2")
+
+    with pytest.raises(DamagedFileError, match="has format 2; this Footfall reads format 1"):
+        open_database(path)
+
+
+def test_a_place_where_no_file_can_be_is_named(tmp_path: Path) -> None:
+    """A directory that is missing, or stands where the file should be, is the owner's to mend."""
+    for path in (tmp_path, tmp_path / "missing" / "footfall.duckdb"):
+        with pytest.raises(FootfallError, match="can't be opened .database.url") as raised:
+            open_database(path)
+        assert not isinstance(raised.value, DamagedFileError)
+
+
+def test_a_query_can_not_reach_beyond_the_database(path: Path, tmp_path: Path) -> None:
+    """Neither files nor extensions: what a query could be talked into stays inside."""
+    with closing(open_database(path)) as database:
+        for statement in (f"COPY events TO '{tmp_path}/out.csv'", f"ATTACH '{tmp_path}/other'", "INSTALL httpfs"):
+            with pytest.raises(duckdb.Error, match=r"disabled"):
+                database.execute(statement)
+
+
+# Rows.
+
+
+def test_an_event_is_stored_in_full(path: Path) -> None:
+    """Each value in its column, times in UTC, props as JSON, the visitor in 128 bits."""
+    entry = Event(
+        NOON_NS,
+        "203.0.113.7",
+        b"Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0",
+        "my-blog",
+        "signup",
+        path="/join",
+        user_id="user-42",
+        occurred_us=-1,
+        referrer="https://www.google.com/",
+        props={"plan": "free"},
+    )
+    with opened(path) as (database, sink):
+        sink.write([batch(1, entry)])
+        [(*values, visitor)] = rows(database, "SELECT * EXCLUDE visitor, visitor FROM events")
+
+        assert [
+            datetime(1969, 12, 31, 23, 59, 59, 999_999),  # noqa: DTZ001 - the database holds UTC without saying so
+            NOON.replace(tzinfo=None),
+            "my-blog",
+            "signup",
+            "/join",
+            "user-42",
+            "https://www.google.com/",
+            "Google",
+            "Firefox",
+            "Linux",
+            "desktop",
+            '{"plan":"free"}',
+        ] == values
+        assert [("free", visitor)] == rows(database, "SELECT props->>'plan', visitor FROM events")
+
+
+def test_a_reader_sees_rows_and_position_of_one_moment(path: Path) -> None:
+    """A transaction that was begun before a write does not see it, one begun after it does."""
+    with opened(path) as (database, sink):
+        sink.write([batch(1)])
+        with closing(database.cursor()) as before:
+            before.begin()
+            query = "SELECT (SELECT count(*) FROM events), (SELECT sequence FROM positions)"
+            assert [(2, 1)] == before.execute(query).fetchall()
+            sink.write([batch(2)])
+
+            assert [(2, 1)] == before.execute(query).fetchall()
+            assert [(4, 2)] == rows(database, query)
+
+
+# Checkpoints.
+
+
+def test_a_write_is_safe_once_a_checkpoint_covers_it(path: Path, clock: Clock) -> None:
+    """An idle sink makes it when a minute is over, while a report is being read, too."""
+    with opened(path, clock) as (database, sink), closing(database.cursor()) as reader:
+        reader.begin()
+        reader.execute("SELECT count(*) FROM events").fetchall()
+        sink.write([batch(1)])
+        clock.now += CHECKPOINT_AGE - timedelta(seconds=1)
+        sink.write([batch(2)])
+        assert {"a": Progress(sequence=2, safe_sequence=0, written=4)} == sink.progress()
+
+        clock.now += timedelta(seconds=1)
+        sink.write([])
+
+        assert {"a": Progress(sequence=2, safe_sequence=2, written=4)} == sink.progress()
+
+
+def test_many_rows_make_a_checkpoint_due(path: Path, clock: Clock) -> None:
+    """What the log holds stays bounded, however fast it comes."""
+    many = [event()] * (CHECKPOINT_ROWS // 4)
+    with opened(path, clock) as (_, sink):
+        for sequence in range(1, 4):
+            sink.write([batch(sequence, *many)])
+        assert 0 == sink.progress()["a"].safe_sequence
+
+        sink.write([batch(4, *many)])
+
+        assert 4 == sink.progress()["a"].safe_sequence
+
+
+def test_no_checkpoint_is_made_on_a_full_disk(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that fails would put an end to the reports; what is in the log is durable without it."""
+    usage = shutil.disk_usage(path.parent)
+    with opened(path, clock) as (_, sink):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
+        sink.write([batch(1)])
+        clock.now += CHECKPOINT_AGE
+        sink.write([])
+        assert 0 == sink.progress()["a"].safe_sequence
+
+        monkeypatch.undo()
+        sink.write([])
+
+        assert 1 == sink.progress()["a"].safe_sequence
+
+
+# Salts.
+
+
+def test_a_visitor_is_the_same_after_a_new_start(path: Path, clock: Clock) -> None:
+    """The day's salt is kept."""
+    with opened(path, clock) as (_, sink):
+        sink.write([batch(1, event())])
+    with opened(path, clock) as (database, sink):
+        sink.write([batch(2, event())])
+
+        assert [(2, 1)] == rows(database, "SELECT count(*), count(DISTINCT visitor) FROM events")
+        assert [(NOON.date(), 16)] == rows(database, "SELECT day, octet_length(salt) FROM salts")
+
+
+def test_each_day_has_a_salt_of_its_own(path: Path, clock: Clock) -> None:
+    """The same visitor can't be followed from one day to the next."""
+    with opened(path, clock) as (database, sink):
+        sink.write([batch(1, event(), event(days=-1), event(days=-700_000), event())])
+
+        assert [(3,)] == rows(database, "SELECT count(DISTINCT visitor) FROM events")
+        assert [(3, 3)] == rows(database, "SELECT count(DISTINCT day), count(DISTINCT salt) FROM salts")
+
+
+def test_a_salt_is_forgotten_after_48_hours(path: Path, clock: Clock) -> None:
+    """From then on the same visitor of the same day is another one: nobody can tell any more."""
+    with opened(path, clock) as (database, sink):
+        sink.write([batch(1, event())])
+        clock.now += SALT_AGE / 2
+        sink.write([batch(2, event(), event(days=1))])
+        clock.now += SALT_AGE / 2 - timedelta(seconds=1)
+        sink.write([batch(3, event())])
+        assert [(2,)] == rows(database, "SELECT count(*) FROM salts")
+
+        clock.now += timedelta(seconds=1)
+        sink.write([])
+
+        assert [(NOON.date() + timedelta(days=1),)] == rows(database, "SELECT day FROM salts")
+        sink.write([batch(4, event(), event(days=1))])
+        assert [(3,)] == rows(database, "SELECT count(DISTINCT visitor) FROM events")
+
+
+def test_a_forgotten_salt_leaves_the_file(path: Path, clock: Clock) -> None:
+    """The blocks that held it are written over as checkpoints go on."""
+    with opened(path, clock) as (database, sink):
+        sink.write([batch(1, event())])
+        [(salt,)] = rows(database, "SELECT salt FROM salts")
+        for sequence in range(2, 6):
+            clock.now += SALT_AGE
+            sink.write([batch(sequence, event(days=2 * sequence))])
+            clock.now += CHECKPOINT_AGE
+            sink.write([])
+
+    assert salt not in path.read_bytes()
+
+
+def test_a_salt_made_for_a_write_that_failed_is_not_used(path: Path, clock: Clock) -> None:
+    """One that is only in memory would make another visitor of the same one after the next start."""
+    with opened(path, clock) as (database, sink):
+        with pytest.raises(DamagedFileError, match="Batch 2"):
+            sink.write([batch(1, event()), Batch("a", 2, 0, 1, b"nonsense")])
+        assert [] == rows(database, "SELECT * FROM salts")
+        sink.write([batch(1, event())])
+    with opened(path, clock) as (database, sink):
+        sink.write([batch(2, event())])
+
+        assert [(2, 1)] == rows(database, "SELECT count(*), count(DISTINCT visitor) FROM events")
+
+
+# Crashes and full disks.
+
+
+@pytest.mark.parametrize("part", [0.0, 0.1, 0.37, 0.5, 0.73, 0.99, 1.0])
+def test_a_log_that_ends_anywhere_holds_whole_writes(path: Path, tmp_path: Path, part: float) -> None:
+    """After a power cut the rows fit the position, so that the queue brings just what is missing."""
+    after_crash = tmp_path / "after-crash.duckdb"
+    with opened(path) as (_, sink):
+        for sequence in range(1, 11):
+            sink.write([batch(sequence)])
+        log = log_of(path).read_bytes()
+        shutil.copyfile(path, after_crash)
+        log_of(after_crash).write_bytes(log[: int(len(log) * part)])
+
+    with opened(after_crash) as (database, sink):
+        reached = sink.progress().get("a", Progress()).sequence
+        assert (10 if part == 1.0 else reached) == reached
+        assert [(2 * reached,)] == rows(database, "SELECT count(*) FROM events")
+        sink.write([batch(sequence) for sequence in range(1, 12)])
+        assert [(22, 11, 22)] == sequences(database)
+
+
+def test_a_damaged_log_can_be_moved_away(path: Path, tmp_path: Path) -> None:
+    """The text says so; what it held is past the safe position, so the queue still has it."""
+    after_crash = tmp_path / "after-crash.duckdb"
+    with opened(path) as (_, sink):
+        sink.write([batch(1)])
+    with opened(path) as (_, sink):
+        assert 1 == sink.progress()["a"].safe_sequence
+        sink.write([batch(2)])
+        sink.write([batch(3)])
+        log = bytearray(log_of(path).read_bytes())
+        log[len(log) // 2] ^= 0xFF
+        shutil.copyfile(path, after_crash)
+        log_of(after_crash).write_bytes(log)
+
+    with pytest.raises(DamagedFileError, match="Move .*after-crash.duckdb.wal away"):
+        open_database(after_crash)
+    log_of(after_crash).unlink()
+    with opened(after_crash) as (database, sink):
+        assert 1 == sink.progress()["a"].sequence
+        sink.write([batch(2), batch(3)])
+        assert [(6, 3, 6)] == sequences(database)
+
+
+def test_a_full_disk_stops_a_write_and_nothing_else(path: Path) -> None:
+    """The write leaves nothing and can be made again, and reports go on meanwhile."""
+    many = [event(os.urandom(500).hex()) for _ in range(2_000)]
+    with opened(path) as (database, sink):
+        sink.write([batch(1)])
+        with largest_file(500_000):
+            for _ in range(2):
+                with pytest.raises(OSError, match="can't be written now"):
+                    sink.write([batch(2), batch(3, *many)])
+                assert {"a": Progress(sequence=1, safe_sequence=0, written=2)} == sink.progress()
+                assert [(2, 1, 2)] == sequences(database)
+
+        sink.write([batch(2), batch(3, *many)])
+
+        assert [(2_004, 3, 2_004)] == sequences(database)
+
+
+def test_a_checkpoint_that_fails_asks_for_a_new_start(path: Path, clock: Clock) -> None:
+    """DuckDB takes no more queries then; after the start all is there."""
+    many = [event(os.urandom(500).hex()) for _ in range(2_000)]
+    with opened(path, clock) as (_, sink):
+        sink.write([batch(1, *many)])
+        clock.now += CHECKPOINT_AGE
+        with largest_file(500_000):
+            for _ in range(2):
+                with pytest.raises(DamagedFileError, match="can't be used any more.*Start again"):
+                    sink.write([])
+    with opened(path, clock) as (database, sink):
+        assert {"a": Progress(sequence=1, safe_sequence=1, written=2_000)} == sink.progress()
+        assert [(2_000, 1, 2_000)] == sequences(database)
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let the system refuse what would make a file larger than `size` bytes, as a full disk would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def log_of(path: Path) -> Path:
+    return path.with_name(path.name + ".wal")
