@@ -9,14 +9,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from footfall.event import Entry, Event, Hit, Scalar, decode_entries, encode_entries, parse_event
+from footfall.event import (
+    Entry,
+    Event,
+    Hit,
+    RefusedEvent,
+    Scalar,
+    decode_entries,
+    encode_entries,
+    parse_event,
+    parse_events,
+)
 from footfall.problem import Fault, Problem
 
 NOW = datetime(2025, 11, 12, 9, 30, tzinfo=UTC)
 NOW_NS = int(NOW.timestamp()) * 1_000_000_000
 SMALLEST = {"site_id": "a", "event_type": "page_view"}
 
-TEXT_LIMITS = [("site_id", 128), ("event_type", 64), ("path", 2_048), ("user_id", 128), ("referrer", 2_048)]
+TEXT_LIMITS = [
+    ("site_id", 128),
+    ("event_type", 64),
+    ("path", 2_048),
+    ("user_id", 128),
+    ("referrer", 2_048),
+    ("event_id", 64),
+]
 
 
 def parse(body: bytes) -> Event:
@@ -73,6 +90,7 @@ def test_every_field_is_taken() -> None:
         timestamp="2025-11-12T09:00:00Z",
         referrer="https://news.example/",
         props=props,
+        event_id="01JCQ3W9",
     )
 
     assert (
@@ -87,6 +105,7 @@ def test_every_field_is_taken() -> None:
             microseconds(NOW - timedelta(minutes=30)),
             "https://news.example/",
             props,
+            "01JCQ3W9",
         )
         == actual
     )
@@ -98,13 +117,15 @@ def test_unknown_fields_are_ignored(value: object) -> None:
     assert parse_fields() == parse_fields(some_field_of_tomorrow=value)
 
 
-@pytest.mark.parametrize("field", ["path", "user_id", "timestamp", "referrer", "props"])
+@pytest.mark.parametrize("field", ["path", "user_id", "timestamp", "referrer", "props", "event_id"])
 def test_null_is_as_good_as_absent(field: str) -> None:
     """An optional field may be null."""
     assert parse_fields() == parse_fields(**{field: None})
 
 
-@pytest.mark.parametrize(("field", "empty"), [("path", ""), ("user_id", ""), ("referrer", ""), ("props", {})])
+@pytest.mark.parametrize(
+    ("field", "empty"), [("path", ""), ("user_id", ""), ("referrer", ""), ("event_id", ""), ("props", {})]
+)
 def test_empty_is_as_good_as_absent(field: str, empty: object) -> None:
     """An optional field may be empty: no visitor has the empty name."""
     assert parse_fields() == parse_fields(**{field: empty})
@@ -174,7 +195,7 @@ def test_required_field_that_is_empty_or_no_text_is_named(field: str, value: obj
     assert [field] == [fault.field for fault in faults_of(**{field: value})]
 
 
-@pytest.mark.parametrize("field", ["path", "user_id", "timestamp", "referrer"])
+@pytest.mark.parametrize("field", ["path", "user_id", "timestamp", "referrer", "event_id"])
 @pytest.mark.parametrize("value", [5, 1.5, True, [], {}])
 def test_optional_field_that_is_no_text_is_named(field: str, value: object) -> None:
     """An optional field is text or null."""
@@ -357,7 +378,17 @@ bodies = st.fixed_dictionaries(
     {},
     optional={
         name: json_values | st.text()
-        for name in ("site_id", "event_type", "path", "user_id", "timestamp", "referrer", "props", "unknown")
+        for name in (
+            "site_id",
+            "event_type",
+            "path",
+            "user_id",
+            "timestamp",
+            "referrer",
+            "props",
+            "event_id",
+            "unknown",
+        )
     },
 )
 
@@ -379,6 +410,119 @@ def test_any_bytes_are_taken_or_explained(body: bytes) -> None:
     problem = refusal(body)
 
     assert problem is None or problem.status in {400, 422}
+
+
+def parse_many(body: bytes) -> tuple[list[str], list[RefusedEvent]]:
+    """The sites of the events that are taken, and what is said of the rest."""
+    events, refused = parse_events(body, received_ns=NOW_NS, address="192.0.2.1", user_agent=b"Agent/1")
+    return [event.site_id for event in events], refused
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'[{"site_id": "a", "event_type": "e"}, {"site_id": "b", "event_type": "e"}]',
+        b' \n[{"site_id": "a", "event_type": "e"},\n{"site_id": "b", "event_type": "e"}]\n',
+        b'{"site_id": "a", "event_type": "e"}\n{"site_id": "b", "event_type": "e"}',
+        b'\n{"site_id": "a", "event_type": "e"}\r\n \r\n{"site_id": "b", "event_type": "e"}\r\n',
+    ],
+    ids=["array", "array on lines", "lines", "blank lines"],
+)
+def test_many_events_are_an_array_or_lines(body: bytes) -> None:
+    """Both ways that JSON comes in numbers are read, in order."""
+    assert (["a", "b"], []) == parse_many(body)
+
+
+def test_one_of_many_is_the_same_as_one_alone() -> None:
+    """Many events are checked and filled in as one is."""
+    events, _ = parse_events(
+        json.dumps([SMALLEST]).encode(), received_ns=NOW_NS, address="192.0.2.1", user_agent=b"Agent/1"
+    )
+
+    assert [parse_fields()] == events
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'[{"site_id": "a", "event_type": "e"}, {"event_type": 5}, {"site_id": "b", "event_type": "e"}, []]',
+        b'{"site_id": "a", "event_type": "e"}\n{"event_type": 5}\n{"site_id": "b", "event_type": "e"}\n[]',
+    ],
+    ids=["array", "lines"],
+)
+def test_wrong_event_does_not_harm_its_neighbours(body: bytes) -> None:
+    """Each is judged alone; a refused one is named by its place, with its fields."""
+    taken, refused = parse_many(body)
+
+    assert ["a", "b"] == taken
+    assert [(1, {"site_id", "event_type"}), (3, {""})] == [
+        (event.index, {fault.field for fault in event.errors}) for event in refused
+    ]
+
+
+def test_line_that_is_not_json_does_not_harm_its_neighbours() -> None:
+    """On lines of their own, events are apart even where one is no JSON."""
+    taken, refused = parse_many(
+        b'{"site_id": "a", "event_type": "e"}\n{"site_id":\n{"site_id": "b", "event_type": "e"}'
+    )
+
+    assert ["a", "b"] == taken
+    assert [1] == [event.index for event in refused]
+    assert "not JSON" in refused[0].detail
+
+
+@pytest.mark.parametrize(("start", "separator", "end"), [("[", ",", "]"), ("", "\n", "")], ids=["array", "lines"])
+def test_thousand_events_at_once_are_the_most(start: str, separator: str, end: str) -> None:
+    """The limit itself is allowed; beyond it nothing is taken."""
+    sites = [str(number) for number in range(1_001)]
+
+    def body(count: int) -> bytes:
+        events = [json.dumps({"site_id": site, "event_type": "page_view"}) for site in sites[:count]]
+        return (start + separator.join(events) + end).encode()
+
+    assert (sites[:1_000], []) == parse_many(body(1_000))
+    with pytest.raises(Problem) as caught:
+        parse_many(body(1_001))
+    assert 413 == caught.value.status
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 422),
+        (b" \n\n", 422),
+        (b"[]", 422),
+        (b"[", 400),
+        (b'[{"site_id": "a", "event_type": "e"}', 400),
+        (b'[{"site_id": "a", "event_type": "e"}] x', 400),
+        (b"[NaN]", 400),
+        (b"[" * 10_000, 400),
+        (b"[" * 10_000 + b"]" * 10_000, 400),
+    ],
+    ids=["empty", "blank", "no event", "cut", "cut later", "more after it", "NaN", "deep and cut", "deep"],
+)
+def test_body_without_events_is_refused_whole(body: bytes, status: int) -> None:
+    """An array that is none, or an empty body."""
+    with pytest.raises(Problem) as caught:
+        parse_many(body)
+
+    assert status == caught.value.status
+
+
+@settings(deadline=None)
+@given(st.binary() | st.lists(json_values | bodies).map(json.dumps).map(str.encode))
+def test_any_bytes_for_many_events_are_taken_or_explained(body: bytes) -> None:
+    """Whatever the bytes, each event is taken or named, or a `Problem` says why none is."""
+    try:
+        taken, refused = parse_many(body)
+    except Problem as problem:
+        status = problem.status
+    else:
+        status = 200
+        assert len(taken) + len(refused) > 0
+        assert sorted({event.index for event in refused}) == [event.index for event in refused]
+
+    assert status in {200, 400, 413, 422}
 
 
 scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text()
@@ -405,6 +549,7 @@ events = st.builds(
     occurred_us=st.none() | st.integers(-(2**63), 2**63 - 1),
     referrer=st.none() | st.text(),
     props=st.none() | st.dictionaries(st.text(), scalars, max_size=30),
+    event_id=st.none() | st.text(),
 )
 
 
@@ -418,11 +563,11 @@ def test_entries_survive_their_bytes(entries: list[Entry]) -> None:
 def test_batch_format_is_the_documented_one() -> None:
     """Files of the queue outlive versions of the code, so the bytes are pinned here."""
     hit = Hit(1, "192.0.2.1", b"\xff", b"|", "a", "/p", "u")
-    event = Event(2, None, b"", "a", "page_view", "/p", "u", -3, "r", {"k": 1.5})
+    event = Event(2, None, b"", "a", "page_view", "/p", "u", -3, "r", {"k": 1.5}, "id")
 
     assert [
         ["h", 1, "192.0.2.1", b"\xff", b"|", "a", "/p", "u"],
-        ["e", 2, None, b"", "a", "page_view", "/p", "u", -3, "r", {"k": 1.5}],
+        ["e", 2, None, b"", "a", "page_view", "/p", "u", -3, "r", {"k": 1.5}, "id"],
     ] == msgspec.msgpack.decode(encode_entries([hit, event]))
 
 

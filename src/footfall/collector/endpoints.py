@@ -49,6 +49,7 @@ _NOT_FOUND = Response.of(Problem(404, "There is nothing at this path."))
 
 _JSON_TYPES = {b"application/json", b"text/plain"}
 _NDJSON_TYPES = {b"application/x-ndjson", b"application/ndjson", b"application/jsonl"}
+_HIT_PARAMETERS = {b"site_id", b"path", b"user_id"}
 _COLLECTING = {b"/track", b"/event", b"/events"}
 _REFUSAL_REASONS = {400: "malformed", 408: "timed_out", 413: "too_large", 431: "head_too_large", 503: "overloaded"}
 MAX_EVENTS_BYTES: Final = 1024 * 1024
@@ -217,6 +218,6 @@ def _hit_parameters(query: bytes) -> tuple[str | None, str | None, str | None]:
     found: dict[bytes, str] = {}
     for part in query.split(b"&"):
         name, _, value = part.partition(b"=")
-        if value and name in {b"site_id", b"path", b"user_id"} and name not in found:
+        if value and name in _HIT_PARAMETERS and name not in found:
             found[name] = unquote_plus(value.decode("utf-8", "replace"))
     return found.get(b"site_id"), found.get(b"path"), found.get(b"user_id")

@@ -74,7 +74,7 @@ class Response:
     def of(cls, problem: Problem, headers: Mapping[str, str] | None = None) -> "Response":
         return cls(problem.status, problem.body(), CONTENT_TYPE, headers)
 
-    def wire(self, date: bytes, *, head_only: bool, close: bool) -> bytes:
+    def wire(self, date: bytes, head_only: bool, close: bool) -> bytes:  # noqa: FBT001 - the hot path
         """The bytes to send; `date` is the header line."""
         if close or head_only:
             connection = b"connection: close\r\n" if close else b""
@@ -88,7 +88,7 @@ class Response:
 class Request:
     """One request, complete. `headers` has lower-case names; of a repeated one, the values joined by commas."""
 
-    __slots__ = ("_reply", "body", "headers", "method", "path", "peer", "query", "target")
+    __slots__ = ("body", "headers", "method", "path", "peer", "query", "target")
 
     def __init__(self, method: bytes, target: bytes, headers: dict[bytes, bytes], peer: str | None) -> None:
         self.method = method
@@ -102,32 +102,28 @@ class Request:
 class Reply:
     """Where the answer to one request goes; may be given later, once."""
 
-    __slots__ = ("_connection", "_wire", "close", "head_only")
+    __slots__ = ("_connection", "close", "head_only", "wire")
 
-    def __init__(self, connection: "Connection", *, head_only: bool, close: bool) -> None:
+    def __init__(self, connection: "Connection", head_only: bool, close: bool) -> None:  # noqa: FBT001 - the hot path
         self._connection = connection
-        self._wire: bytes | None = None
+        self.wire: bytes | None = None
         self.head_only = head_only
         self.close = close
 
     def send(self, response: Response) -> None:
         connection = self._connection
-        self._wire = response.wire(connection.server.date, head_only=self.head_only, close=self.close)
+        self.wire = response.wire(connection.server.date, self.head_only, self.close)
         connection.flush()
 
     def send_raw(self, wire: bytes) -> None:
         """Relay an answer that another server wrote, then close."""
-        self._wire = wire
+        self.wire = wire
         self.close = True
         self._connection.flush()
 
     def abort(self) -> None:
         """Close without an answer: what became of the request is not known."""
         self._connection.abort()
-
-    @property
-    def wire(self) -> bytes | None:
-        return self._wire
 
 
 class Application(Protocol):
@@ -255,9 +251,6 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._discarded = 0
         self._unread_bytes = 0
-        self._begin()
-
-    def _begin(self) -> None:
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
@@ -316,13 +309,12 @@ class Connection(asyncio.Protocol):
 
     # What the parser calls.
 
-    def on_message_begin(self) -> None:
-        self._begin()
-        self._head_bytes = 1
-        self.deadline = self.server.now + HEAD_S
-
     def on_url(self, url: bytes) -> None:
+        if not self._target:
+            self._headers = {}
+            self.deadline = self.server.now + HEAD_S
         self._target += url
+        self._head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_bytes += len(name) + len(value)
@@ -332,13 +324,15 @@ class Connection(asyncio.Protocol):
         self._headers[name] = value
 
     def on_headers_complete(self) -> None:
-        if self._head_bytes + len(self._target) > MAX_HEAD_BYTES:
+        if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse_head()
             raise _StopParsing
-        if self._parser.get_http_version() not in {"1.1", "1.0"}:
+        headers = self._headers
+        # HTTP/0.9 has no headers; whatever else has none may say which version it is.
+        if not headers and self._parser.get_http_version() not in {"1.1", "1.0"}:
             self._stop(Problem(505, "HTTP/1.1 is spoken here."))
-        self._request = Request(self._parser.get_method(), self._target, self._headers, self._peer)
-        if b"content-length" in self._headers or b"transfer-encoding" in self._headers:
+        self._request = Request(self._parser.get_method(), self._target, headers, self._peer)
+        if b"content-length" in headers or b"transfer-encoding" in headers:
             self._expect_body()
 
     def on_body(self, data: bytes) -> None:
@@ -354,20 +348,19 @@ class Connection(asyncio.Protocol):
         request = self._request
         assert request is not None
         self._request = None
+        self._target = b""
         self._head_bytes = 0
         if self._body:
             request.body = b"".join(self._body)
             self._release_body()
-        self.deadline = self.server.now + IDLE_S
-        reply = Reply(
-            self,
-            head_only=request.method == b"HEAD",
-            close=not self._parser.should_keep_alive() or self.server.draining,
-        )
+        server = self.server
+        self.deadline = server.now + IDLE_S
+        close = server.draining or not self._parser.should_keep_alive()
+        reply = Reply(self, request.method == b"HEAD", close)
         self._replies.append(reply)
-        self._closing = reply.close
-        self.server.application.handle(request, reply)
-        if reply.close:
+        self._closing = close
+        server.application.handle(request, reply)
+        if close:
             raise _StopParsing
         if len(self._replies) > _MAX_PIPELINED:
             self._pause()

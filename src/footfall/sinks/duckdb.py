@@ -203,13 +203,12 @@ class DuckdbSink:
         return Progress(batch.sequence, before.safe_sequence, before.written + len(rows), skipped)
 
     def _move(self, source: str, after: Progress) -> None:
-        skipped = msgspec.json.encode(after.skipped).decode()
-        # An upsert takes twice as long.
-        if source in self._positions:
-            sql = "UPDATE positions SET sequence = $2, written = $3, skipped = $4 WHERE source = $1"
-        else:
-            sql = "INSERT INTO positions VALUES ($1, $2, $3, $4)"
-        self._db.execute(sql, [source, after.sequence, after.written, skipped])
+        # An UPDATE, or an upsert, would keep checkpoints from being made while anybody reads the old version.
+        self._db.execute("DELETE FROM positions WHERE source = ?", [source])
+        self._db.execute(
+            "INSERT INTO positions VALUES (?, ?, ?, ?)",
+            [source, after.sequence, after.written, msgspec.json.encode(after.skipped).decode()],
+        )
 
     def _keep_up(self) -> None:
         """Forget old salts, and make a checkpoint, where due."""
@@ -222,15 +221,19 @@ class DuckdbSink:
             self._checkpoint()
 
     def _checkpoint(self) -> None:
-        """Bring the log into the file, unless the disk is too full.
+        """Bring the log into the file, or leave that to a later call.
 
-        A checkpoint that fails makes the database unusable for all its users until it is opened again.
+        On a full disk nothing is tried: a checkpoint that fails there makes the database unusable for all its users
+        until it is opened again.
         """
         log = _log_of(self._path)
         log_bytes = log.stat().st_size if log.exists() else 0
         if shutil.disk_usage(self._path.parent).free < log_bytes + _SPARE_BYTES:
             return
-        self._db.execute("CHECKPOINT")
+        try:
+            self._db.execute("CHECKPOINT")
+        except duckdb.TransactionException:  # another transaction is in the way
+            return
         self._uncovered_rows = 0
         self._uncovered_since = None
         self._positions = {

@@ -1,0 +1,124 @@
+"""The documentation agrees with the program: what is there is described, and what is described is there."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footfall import config, telemetry
+from footfall.enrich import Skip
+from footfall.reporting import openapi
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted(path.relative_to(ROOT) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+
+_LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
+_CODE_BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_SETTING_ROW = re.compile(r"^\| `([a-z_.]+)` \| `([^`]*)` \|", re.MULTILINE)
+_PLACE = re.compile(r"`(\w+\.\w+)`")
+
+
+def _text(document: Path | str) -> str:
+    return (ROOT / document).read_text("utf-8")
+
+
+def _links(document: Path) -> Iterator[tuple[str, str]]:
+    """Text and target of each link to a place in the project."""
+    for text, target in _LINK.findall(_CODE_BLOCK.sub("", _text(document))):
+        if "://" not in target:
+            yield text, target
+
+
+def _anchors(document: Path) -> set[str]:
+    """What a heading is called in a link, as GitHub has it."""
+    headings = _HEADING.findall(_CODE_BLOCK.sub("", document.read_text("utf-8")))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else str(value)
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    """The table of the README has a row for each setting, in the program's order, and no other."""
+    defaults = {source.key: _shown(source.value) for source in config.load(environ={}).sources()}
+    assert list(defaults.items()) == _SETTING_ROW.findall(_text("README.md"))
+
+
+def test_sample_settings_are_the_defaults() -> None:
+    """`deploy/appsettings.json` holds every key, at its default, and is accepted."""
+    sample = ROOT / "deploy" / "appsettings.json"
+    loaded = config.load(sample, environ={})
+    assert config.Settings() == loaded.settings
+    assert config.known_keys() == list(_keys(json.loads(sample.read_text("utf-8"))))
+
+
+def _keys(settings: dict[str, Any]) -> Iterator[str]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from (f"{name}.{key}" for key in value)
+        else:
+            yield name
+
+
+def test_every_metric_is_documented() -> None:
+    """Whoever reads `/metrics` finds each name in the operations guide."""
+    metrics = {name for name in vars(telemetry).values() if isinstance(name, str) and name.startswith("footfall_")}
+    documented = set(re.findall(r"^\| `(\w+?)(?:_total)?(?:\{[^}]*\})?` \|", _text("docs/operations.md"), re.MULTILINE))
+    assert metrics == documented
+
+
+@pytest.mark.parametrize("reason", Skip)
+def test_every_reason_to_skip_is_documented(reason: Skip) -> None:
+    """Whoever reads the ledger finds each reason in the operations guide."""
+    assert f"`{reason.value}`" in _text("docs/operations.md")
+
+
+@pytest.mark.parametrize("path", openapi.document()["paths"])
+def test_every_endpoint_is_documented(path: str) -> None:
+    """Each path of the OpenAPI document is in the API's text."""
+    assert re.search(rf"(?:`|[A-Z]+ |, ){re.escape(path)}\b", _text("docs/api.md"))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    """A link within the project names a file that is there, and a heading in it."""
+    here = ROOT / document
+    for _, target in _links(document):
+        name, _, anchor = target.partition("#")
+        file = here.parent / name if name else here
+        assert (target, True) == (target, file.exists())
+        assert not anchor or anchor in _anchors(file), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_every_test_that_is_named_exists(document: Path) -> None:
+    """A claim's proof is a test that is still there, in the file that the link leads to."""
+    for text, target in _links(document):
+        if text.startswith("test_"):
+            file = (ROOT / document).parent / target
+            assert re.search(rf"^(?:async )?def {re.escape(text)}\(", file.read_text("utf-8"), re.MULTILINE), text
+
+
+def test_every_place_that_keeps_an_invariant_exists() -> None:
+    """`Class.method` or `module.name`, as `docs/invariants.md` has them."""
+    named = set(_PLACE.findall(_text("docs/invariants.md"))) - set(config.known_keys())
+    assert named
+    assert set() == named - set(_places())
+
+
+def _places() -> Iterator[str]:
+    for file in (ROOT / "src" / "footfall").rglob("*.py"):
+        for node in ast.parse(file.read_text("utf-8")).body:
+            match node:
+                case ast.ClassDef():
+                    yield from (f"{node.name}.{part.name}" for part in node.body if isinstance(part, ast.FunctionDef))
+                case ast.FunctionDef():
+                    yield f"{file.stem}.{node.name}"
+                case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                    yield f"{file.stem}.{name}"
