@@ -5,9 +5,12 @@ invented or changed is found by name. What must hold after any fault, once the s
 
 - every acknowledged event is in the database; every hit whose image was served `HIT_GRACE_S` before a kill is in both
   outputs (the image does not wait for the disk, so the last moments of hits may go with a killed process);
-- nothing is in an output that was not sent, and nothing twice;
+- nothing is in an output that was not sent, or was refused, and nothing twice;
 - each payload is what was sent;
 - the ledger's figures are those of the outputs.
+
+Every other event has an `event_id`, and is sent again when its answer was lost, as a careful client does: it, too, is
+in the database once.
 """
 
 import hashlib
@@ -16,12 +19,14 @@ import itertools
 import json
 import threading
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import quote
 
 import duckdb
+from msgspec import Struct
 
 from footfall.visit_line import parse_line
 from harness import Footfall
@@ -31,34 +36,75 @@ HIT_GRACE_S = 0.5
 SITE = "oracle"
 
 
+def _event_id(name: str) -> str | None:
+    """The `event_id` of an event that is sent again when its answer was lost; None of one that is not."""
+    return name if int(name.removeprefix("event-")) % 2 else None
+
+
 def _digest(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+class Figures(Struct, frozen=True):
+    """What a check has found to be as it must.
+
+    Attributes:
+        sent: events and hits handed to the network.
+        acknowledged: events answered 2xx; all are written.
+        refused: events answered 503; none is written.
+        in_doubt: events whose answer was lost; each may be written or not.
+        duplicates: events that were sent again with their `event_id`, and had been committed before.
+        served: hits whose image came back.
+        written: entries in the database.
+        lines: hits in the visits log.
+    """
+
+    sent: int = 0
+    acknowledged: int = 0
+    refused: int = 0
+    in_doubt: int = 0
+    duplicates: int = 0
+    served: int = 0
+    written: int = 0
+    lines: int = 0
 
 
 class Oracle:
     """Sends, remembers, and checks. Its senders outlive any number of kills and restarts.
 
+    Args:
+        footfall: what is sent to, with nothing in it yet.
+        senders: how many connections send at once.
+        filler_bytes: how much larger than need be each event is made.
+
     Attributes:
         sent: ids handed to the network, whatever became of them.
         acknowledged: ids of events that were answered 2xx.
+        refused: ids of events that were answered 503.
+        in_doubt: ids of events whose answer was lost.
         served: ids of hits whose image came back, with when they were sent and answered.
     """
 
-    def __init__(self, footfall: Footfall, *, senders: int = 4) -> None:
+    def __init__(self, footfall: Footfall, *, senders: int = 4, filler_bytes: int = 0) -> None:
         self._footfall = footfall
         self._senders = senders
+        self._filler_bytes = filler_bytes
         self._numbers = itertools.count()
         self._stop = threading.Event()
         self._kills: list[float] = []
+        self._failures: list[BaseException] = []
         self.sent: set[str] = set()
         self.acknowledged: set[str] = set()
+        self.refused: set[str] = set()
+        self.in_doubt: set[str] = set()
+        self._sent_again = 0
         self.served: dict[str, tuple[float, float]] = {}
 
     @contextmanager
     def load(self) -> Iterator[None]:
         """Send from several connections at once until the block ends."""
         self._stop.clear()
-        threads = [threading.Thread(target=self._send, daemon=True) for _ in range(self._senders)]
+        threads = [threading.Thread(target=self._send_all, daemon=True) for _ in range(self._senders)]
         for thread in threads:
             thread.start()
         try:
@@ -67,12 +113,13 @@ class Oracle:
             self._stop.set()
             for thread in threads:
                 thread.join()
+        assert [] == self._failures
 
     def note_kill(self) -> None:
-        """A kill has just happened: hits served within the grace before it may be lost."""
+        """A collector was killed just now: hits served within the grace before it may be lost."""
         self._kills.append(time.monotonic())
 
-    def check(self) -> None:
+    def check(self) -> Figures:
         """Send one more event and hit, wait until all is settled, stop, and hold the outputs against what was sent."""
         connection = http.client.HTTPConnection("127.0.0.1", self._footfall.port, timeout=10)
         self._send_event(connection, self._next("event"))
@@ -82,55 +129,89 @@ class Oracle:
         ledger = self._footfall.ledger()
         assert self._footfall.stop() == 0, self._footfall.output()
         rows, lines = self._rows(), self._lines()
-        self._check_output("database", rows, self.sent)
+        self._check_output("database", rows, self.sent - self.refused)
         self._check_output("visits log", lines, {name for name in self.sent if name.startswith("hit")})
         promised_hits = {name for name, times in self.served.items() if not self._in_grace(*times)}
         assert (set(), "lost events") == (self.acknowledged - rows.keys(), "lost events")
         assert (set(), "lost hits") == (promised_hits - rows.keys(), "lost hits")
         assert (set(), "lost lines") == (promised_hits - lines.keys(), "lost lines")
         hits = sum(name.startswith("hit") for name in rows)
+        duplicates = ledger["received"] - len(rows)
+        assert 0 <= duplicates <= self._sent_again
         assert {
-            "visit_log": {"written": len(lines), "skipped": _skips(event=len(rows) - hits), "pending": 0},
-            "database": {"written": len(rows), "skipped": {}, "pending": 0},
+            "visit_log": {"written": len(lines), "skipped": _skips(event=ledger["received"] - hits), "pending": 0},
+            "database": {"written": len(rows), "skipped": _skips(duplicate=duplicates), "pending": 0},
         } == ledger["sinks"]
-        assert len(rows) == ledger["received"]
+        return Figures(
+            sent=len(self.sent),
+            acknowledged=len(self.acknowledged),
+            refused=len(self.refused),
+            in_doubt=len(self.in_doubt),
+            duplicates=duplicates,
+            served=len(self.served),
+            written=len(rows),
+            lines=len(lines),
+        )
 
     def _check_output(self, output: str, found: Counter[str], sent: set[str]) -> None:
         assert (output, set()) == (output, found.keys() - sent)
         assert (output, {}) == (output, {name: count for name, count in found.items() if count != 1})
 
     def _in_grace(self, sent_at: float, answered_at: float) -> bool:
-        return any(sent_at <= kill <= answered_at + HIT_GRACE_S for kill in self._kills)
+        index = bisect_left(self._kills, sent_at)
+        return index < len(self._kills) and self._kills[index] <= answered_at + HIT_GRACE_S
 
     def _next(self, kind: str) -> str:
         name = f"{kind}-{next(self._numbers)}"
         self.sent.add(name)
         return name
 
+    def _send_all(self) -> None:
+        try:
+            self._send()
+        except BaseException as error:  # noqa: BLE001 - raised again by `load`, in the test's own thread
+            self._failures.append(error)
+
     def _send(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._footfall.port, timeout=10)
+        event: str | None = None
         while not self._stop.is_set():
             try:
-                self._send_event(connection, self._next("event"))
+                if connection.sock is None:
+                    connection.connect()  # what can't be handed over was not sent
+                if event is None:
+                    event = self._next("event")
+                else:
+                    self._sent_again += 1
+                self._send_event(connection, event)
+                event = None
                 self._send_hit(connection, self._next("hit"))
             except (OSError, http.client.HTTPException):
                 connection.close()
+                if event is not None and _event_id(event) is None:
+                    event = None
                 self._stop.wait(0.01)  # the collector is away for a moment; don't spin until it is back
         connection.close()
 
     def _send_event(self, connection: http.client.HTTPConnection, name: str) -> None:
+        self.in_doubt.add(name)
         event = {
             "site_id": SITE,
             "event_type": "page_view",
             "path": f"/{name}",
             "user_id": name,
-            "props": {"digest": _digest(name)},
+            "props": self._props(name),
+            "event_id": _event_id(name),
         }
         connection.request("POST", "/event", json.dumps(event), {"Content-Type": "application/json"})
         response = connection.getresponse()
         response.read()
         if response.status == 202:
             self.acknowledged.add(name)
+        else:
+            assert response.status == 503
+            self.refused.add(name)
+        self.in_doubt.remove(name)
 
     def _send_hit(self, connection: http.client.HTTPConnection, name: str) -> None:
         headers = {"User-Agent": f"{name} | {_digest(name)}", "Referer": f"https://oracle.example/{_digest(name)}"}
@@ -145,13 +226,17 @@ class Oracle:
         """Ids in the database; a row whose payload is not what was sent goes under a name that was never sent."""
         found: Counter[str] = Counter()
         with duckdb.connect(self._footfall.data_dir / "footfall.duckdb", read_only=True) as database:
-            for path, digest, referrer in database.execute(
-                "SELECT path, props ->> 'digest', referrer FROM events WHERE site_id = ?", [SITE]
+            for path, props, referrer in database.execute(
+                "SELECT path, props, referrer FROM events WHERE site_id = ?", [SITE]
             ).fetchall():
                 name = path.removeprefix("/")
-                expected = (_digest(name), None) if name.startswith("event") else (None, _referrer(name))
-                found[name if (digest, referrer) == expected else f"changed: {path} {digest} {referrer}"] += 1
+                actual = (props and json.loads(props), referrer)
+                expected = (self._props(name), None) if name.startswith("event") else (None, _referrer(name))
+                found[name if actual == expected else f"changed: {path} {props} {referrer}"] += 1
         return found
+
+    def _props(self, name: str) -> dict[str, str]:
+        return {"digest": _digest(name), "filler": (_digest(name) * (self._filler_bytes // 16))}
 
     def _lines(self) -> Counter[str]:
         found: Counter[str] = Counter()

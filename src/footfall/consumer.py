@@ -5,6 +5,7 @@ import threading
 import time
 from typing import Final
 
+from footfall.crashpoint import Point, reach
 from footfall.errors import QueueBrokenError, QueueFullError
 from footfall.queue.base import Progress
 from footfall.queue.embedded import EmbeddedQueue
@@ -49,6 +50,7 @@ class Consumer:
             if not batches and time.monotonic() - wrote_at < IDLE_WRITE_S:
                 stop.wait(POLL_S)
                 continue
+            reach(Point.CONSUMER_READ, self._sink.name)
             started = wrote_at = time.monotonic()
             try:
                 self._sink.write(batches)
@@ -56,6 +58,7 @@ class Consumer:
                 self._fail(error)
                 stop.wait(RETRY_S)
             else:
+                reach(Point.CONSUMER_WRITTEN, self._sink.name)
                 self._recover()
             self._report()
             if batches and target is None:
@@ -73,6 +76,7 @@ class Consumer:
             except (QueueFullError, QueueBrokenError) as error:
                 _log.warning("%s: the queue does not take a report: %s", self._sink.name, error)
                 return
+            reach(Point.CONSUMER_REPORTED, self._sink.name)
             self._reported = (progress, self._trouble)
         self._trim()
 

@@ -25,6 +25,7 @@ import msgspec
 from msgspec import Struct, field
 
 from footfall.access_log import LogLine, MalformedLineError, parse_line
+from footfall.crashpoint import Point, reach
 from footfall.errors import BadUsageError, QueueFullError
 from footfall.event import MAX_SITE_ID, Hit, encode_entries
 from footfall.queue.embedded import EmbeddedQueue, ImportMark
@@ -343,6 +344,7 @@ class _Run:
                     is_first = False
                 self._sleep(_FULL_WAIT_S)
             else:
+                reach(Point.IMPORT_SENT)
                 return
 
     def _tick(self) -> None:

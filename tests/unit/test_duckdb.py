@@ -48,9 +48,13 @@ def path(tmp_path: Path) -> Path:
 
 @contextmanager
 def opened(
-    path: Path, clock: Callable[[], int] = time.time_ns
+    path: Path, clock: Callable[[], int] = time.time_ns, monotonic: Callable[[], float] | None = None
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, DuckdbSink]]:
-    with closing(open_database(path)) as database, closing(DuckdbSink(database, clock)) as sink:
+    """The database and its sink; no clock is set unless `monotonic` says so."""
+    with (
+        closing(open_database(path)) as database,
+        closing(DuckdbSink(database, clock, monotonic or (lambda: clock() / 1e9))) as sink,
+    ):
         yield database, sink
 
 
@@ -362,7 +366,7 @@ def test_a_forgotten_salt_leaves_the_file(path: Path, clock: Clock) -> None:
 def test_a_salt_made_for_a_write_that_failed_is_not_used(path: Path, clock: Clock) -> None:
     """One that is only in memory would make another visitor of the same one after the next start."""
     with opened(path, clock) as (database, sink):
-        with pytest.raises(DamagedFileError, match="Batch 2"):
+        with pytest.raises(DamagedFileError, match="batch 2"):
             sink.write([batch(1, event()), Batch("a", 2, 0, 1, b"nonsense")])
         assert [] == rows(database, "SELECT * FROM salts")
         sink.write([batch(1, event())])
@@ -462,3 +466,62 @@ def largest_file(size: int) -> Iterator[None]:
 
 def log_of(path: Path) -> Path:
     return path.with_name(path.name + ".wal")
+
+
+# Event ids.
+
+
+def identified(event_id: str, *, hours: float = 0, site_id: str = "my-blog") -> Event:
+    """An event with an id, received some hours after noon."""
+    return Event(
+        NOON_NS + int(hours * 3_600) * 1_000_000_000, None, b"", site_id, "page_view", path="/", event_id=event_id
+    )
+
+
+def test_an_event_id_counts_once_in_24_hours(path: Path, clock: Clock) -> None:
+    """In the same batch, in a later one, and after a new start; a day later it is another event."""
+    with opened(path, clock) as (_, sink):
+        sink.write([batch(1, identified("x"), identified("x", hours=1), identified("y"))])
+        sink.write([batch(2, identified("x", hours=2))])
+        assert Progress(2, 0, 2, {"duplicate": 2}) == sink.progress()["a"]
+    with opened(path, clock) as (_, sink):
+        sink.write([batch(3, identified("x", hours=23.9)), batch(4, identified("x", hours=24))])
+        assert (3, {"duplicate": 3}) == (sink.progress()["a"].written, sink.progress()["a"].skipped)
+
+
+def test_an_event_id_is_of_its_site(path: Path, clock: Clock) -> None:
+    """Two sites may use the same ids; what sounds alike when run together is not the same."""
+    with opened(path, clock) as (_, sink):
+        sink.write(
+            [batch(1, identified("x", site_id="ab"), identified("x", site_id="a"), identified("bx", site_id="a"))]
+        )
+        assert Progress(1, 0, 3) == sink.progress()["a"]
+
+
+def test_an_event_id_of_a_write_that_failed_is_not_taken(path: Path, clock: Clock) -> None:
+    """What was rolled back counts when it comes again."""
+    unstorable = Event(NOON_NS, None, b"", "my-blog", "page_view", occurred_us=10**18)
+    with opened(path, clock) as (_, sink):
+        with pytest.raises(OverflowError):
+            sink.write([batch(1, identified("x"), unstorable)])
+        sink.write([batch(1, identified("x"))])
+        assert Progress(1, 0, 1) == sink.progress()["a"]
+
+
+def test_a_damaged_batch_is_skipped_and_counted(path: Path, clock: Clock) -> None:
+    """Its entries can't be told any more; those of its neighbours can."""
+    damaged = Batch("a", 2, 0, 7, b"rotten", is_damaged=True)
+    with opened(path, clock) as (_, sink):
+        sink.write([batch(1), damaged, batch(3)])
+        assert Progress(3, 0, 4, {"unreadable": 7}) == sink.progress()["a"]
+
+
+def test_a_clock_that_is_set_forward_and_back_forgets_no_salt(path: Path, clock: Clock) -> None:
+    """The visitor of a day stays one visitor when the clock is ten days ahead for a while."""
+    with opened(path, clock, time.monotonic) as (database, sink):
+        sink.write([batch(1, event())])
+        clock.now += timedelta(days=10)
+        sink.write([])
+        clock.now -= timedelta(days=10)
+        sink.write([batch(2, event())])
+        assert [(1,)] == rows(database, "SELECT count(DISTINCT visitor) FROM events")

@@ -19,6 +19,7 @@ from enum import Enum
 from queue import SimpleQueue
 from typing import Final
 
+from footfall.crashpoint import Point, reach
 from footfall.errors import DamagedFileError, QueueBrokenError, QueueFullError
 from footfall.event import Entry, Event, Hit, encode_entries
 from footfall.queue.embedded import EmbeddedQueue
@@ -154,6 +155,7 @@ class Intake:
         self._committing = True
         self._waiting = _Job()
         self._waiting_bytes = 0
+        reach(Point.INTAKE_TAKEN)
         self._jobs.put(job)
 
     def _write(self) -> None:
@@ -162,7 +164,9 @@ class Intake:
             error: Exception | None = None
             try:
                 if job.entries:
-                    self._queue.append(encode_entries(job.entries), len(job.entries), job.refused)
+                    payload = encode_entries(job.entries)
+                    reach(Point.INTAKE_ENCODED)
+                    self._queue.append(payload, len(job.entries), job.refused)
                 else:
                     self._queue.add_refused(job.refused)
                     self._queue.make_sure_of_room()
@@ -184,6 +188,7 @@ class Intake:
             self._fail(job, error, outcome)
         for done in job.done:
             done(outcome)
+            reach(Point.INTAKE_ANSWERED)
         waiting = self._waiting
         if self._trouble is not None:
             self._commit_in(PROBE_S)

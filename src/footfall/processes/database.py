@@ -60,7 +60,7 @@ def _processing(
     if PROCESSOR not in roles:
         yield
         return
-    sink = DuckdbSink(database.cursor())
+    sink = DuckdbSink(database)
     queue = open_queue(settings)
     failures: list[Exception] = []
 

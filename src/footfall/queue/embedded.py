@@ -34,6 +34,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from footfall.crashpoint import Point, reach
 from footfall.errors import AlreadyInUseError, DamagedFileError, QueueBrokenError, QueueFullError
 from footfall.queue.base import Batch, Progress
 
@@ -230,6 +231,8 @@ class EmbeddedQueue:
             self._add_refused(refused or {})
             if moved is not None:
                 self._move_mark(*moved)
+            reach(Point.QUEUE_INSERTED)
+        reach(Point.QUEUE_COMMITTED)
         return sequence
 
     def make_sure_of_room(self) -> None:
@@ -343,6 +346,7 @@ class EmbeddedQueue:
                 "(SELECT sequence FROM batches WHERE sequence <= ? AND end_bytes <= ? ORDER BY sequence LIMIT ?)",
                 (passed, kept, _TRIM_BATCHES),
             ).rowcount
+        reach(Point.QUEUE_TRIMMED)
         if self._value("PRAGMA freelist_count") > _VACUUM_PAGES:
             self._db.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
         return dropped

@@ -3,12 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import msgspec
+
+from footfall.errors import DamagedFileError
+from footfall.event import Entry, decode_entries
 from footfall.queue.base import Batch, Progress
 
 VISIT_LOG = "visit_log"
 DATABASE = "database"
 SINKS = (VISIT_LOG, DATABASE)
 """Every sink there is, by the name it has in the ledger. A queue keeps a batch until each of them has passed it."""
+
+UNREADABLE = "unreadable"
+"""Why every sink skips the entries of a batch that the disk has damaged."""
+DUPLICATE = "duplicate"
+"""Why a sink that counts events skips one whose `event_id` it has."""
 
 
 class Sink(Protocol):
@@ -39,3 +48,19 @@ class Sink(Protocol):
     def close(self) -> None:
         """Let go of files and locks; all that was written is safe before this, too."""
         ...
+
+
+def entries_of(batch: Batch) -> list[Entry] | None:
+    """What is in a batch; None where the disk has damaged it, and its entries are to be skipped as `UNREADABLE`.
+
+    Raises:
+        DamagedFileError: the bytes are those that were committed, but not by a Footfall that this one understands.
+    """
+    if batch.is_damaged:
+        return None
+    try:
+        return decode_entries(batch.payload)
+    except msgspec.DecodeError as error:
+        raise DamagedFileError(
+            f"batch {batch.sequence} of queue {batch.source} can't be read: {error}. Did a newer Footfall write it?"
+        ) from error

@@ -5,6 +5,7 @@ File format (DuckDB storage; the table `format` holds the number 1):
 - `events`: a row for each entry that has a site; the columns are those of `footfall.enrich`.
 - `positions`: for each source the last `sequence` in `events`, rows `written`, entries `skipped` by reason (JSON).
 - `salts`: the secrets that tell visitors without a user id apart, one for each UTC `day`.
+- `event_ids`: a 128-bit hash of site and `event_id` for each event of the last days that had one, and its receipt.
 
 A commit is synced to DuckDB's write-ahead log, `<file>.wal`. A checkpoint brings that log into the file. It is made
 only here, when enough has come together, and never by DuckDB in the midst of a commit. `safe_sequence` is the position
@@ -23,9 +24,11 @@ import re
 import secrets
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
@@ -34,9 +37,9 @@ import msgspec
 
 from footfall.enrich import COLUMNS, SALT_BYTES, Row, Skip, enrich
 from footfall.errors import AlreadyInUseError, DamagedFileError, FootfallError
-from footfall.event import Entry, decode_entries
+from footfall.event import Entry, Event
 from footfall.queue.base import Batch, Progress
-from footfall.sinks.base import DATABASE
+from footfall.sinks.base import DATABASE, DUPLICATE, UNREADABLE, entries_of
 
 CHECKPOINT_ROWS: Final = 250_000
 """So many rows make a checkpoint due; they take some 50 MB in memory and in the log."""
@@ -44,6 +47,10 @@ CHECKPOINT_AGE: Final = timedelta(seconds=60)
 """The longest that a row waits for one, while the disk has room."""
 SALT_AGE: Final = timedelta(hours=48)
 """How long a salt is kept: its own day, and one more for events that come late."""
+DUPLICATE_AGE: Final = timedelta(hours=24)
+"""An `event_id` that comes again within this counts once; kept twice as long, for a sink that is late."""
+JUMP: Final = timedelta(minutes=1)
+"""A clock that moves this much more or less than time did was set."""
 
 _SCHEMA: Final = """
 CREATE TABLE events (
@@ -68,6 +75,7 @@ CREATE TABLE positions (
     skipped JSON NOT NULL
 );
 CREATE TABLE salts (day DATE PRIMARY KEY, salt BLOB NOT NULL, made_at TIMESTAMP NOT NULL);
+CREATE TABLE event_ids (id HUGEINT NOT NULL, seen_at TIMESTAMP NOT NULL);
 CREATE TABLE format (version INTEGER NOT NULL);
 """
 _FORMAT: Final = 1
@@ -124,6 +132,7 @@ class DuckdbSink:
     Args:
         connection: what `open_database` gave; the sink works on a cursor of its own and leaves it open.
         clock: nanoseconds since 1970.
+        monotonic: seconds that no one sets.
 
     Raises:
         OSError, DamagedFileError: as `write`.
@@ -131,12 +140,20 @@ class DuckdbSink:
 
     name = DATABASE
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        clock: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._db = connection.cursor()
         self._clock = clock
+        self._steadiness = _Steadiness(monotonic)
         self._path = _path_of(self._db)
         self._salts = _Salts(self._db)
+        self._event_ids = _EventIds(self._db)
         self._positions: dict[str, Progress] = {}
+        self._ids_forgotten_at = _EPOCH
         self._uncovered_rows = 0
         self._uncovered_since: datetime | None = None
         with self._naming_errors():
@@ -176,12 +193,15 @@ class DuckdbSink:
         now = self._now()
         moved: dict[str, Progress] = {}
         rows = 0
+        entries = [entries_of(batch) for batch in batches]
         with self._transaction():
+            self._event_ids.look_up(entries)
             with self._db.appender("events", columns=list(COLUMNS)) as events:
-                for batch in batches:
+                for batch, batch_entries in zip(batches, entries, strict=True):
                     before = moved.get(batch.source) or self._positions.get(batch.source, Progress())
-                    moved[batch.source] = after = self._append(events, batch, before)
+                    moved[batch.source] = after = self._append(events, batch, batch_entries, before)
                     rows += after.written - before.written
+            self._event_ids.save()
             self._salts.save(now)
             for source, after in moved.items():
                 self._move(source, after)
@@ -189,18 +209,23 @@ class DuckdbSink:
         self._uncovered_rows += rows
         self._uncovered_since = self._uncovered_since or now
 
-    def _append(self, events: duckdb.Appender, batch: Batch, before: Progress) -> Progress:
+    def _append(self, events: duckdb.Appender, batch: Batch, entries: list[Entry] | None, before: Progress) -> Progress:
         """Append a batch's rows; return where that leads from `before`."""
         rows: list[Row] = []
-        skipped = dict(before.skipped)
-        for entry in _entries(batch):
+        skips: Counter[str] = Counter(before.skipped)
+        if entries is None:
+            skips[UNREADABLE] += batch.count
+        for entry in entries or ():
+            if isinstance(entry, Event) and entry.event_id is not None and self._event_ids.is_duplicate(entry):
+                skips[DUPLICATE] += 1
+                continue
             row = enrich(entry, self._salts)
             if isinstance(row, Skip):
-                skipped[row.value] = skipped.get(row.value, 0) + 1
+                skips[row.value] += 1
             else:
                 rows.append(row)
         events.append_rows(rows)
-        return Progress(batch.sequence, before.safe_sequence, before.written + len(rows), skipped)
+        return Progress(batch.sequence, before.safe_sequence, before.written + len(rows), dict(skips))
 
     def _move(self, source: str, after: Progress) -> None:
         # An UPDATE, or an upsert, would keep checkpoints from being made while anybody reads the old version.
@@ -213,12 +238,19 @@ class DuckdbSink:
     def _keep_up(self) -> None:
         """Forget old salts, and make a checkpoint, where due."""
         now = self._now()
-        if self._salts.forget(now - SALT_AGE):
-            self._uncovered_since = self._uncovered_since or now
+        if self._steadiness.holds(now):
+            self._forget(now)
         if self._uncovered_since is not None and (
             self._uncovered_rows >= CHECKPOINT_ROWS or now - self._uncovered_since >= CHECKPOINT_AGE
         ):
             self._checkpoint()
+
+    def _forget(self, now: datetime) -> None:
+        if now >= self._ids_forgotten_at + DUPLICATE_AGE:
+            self._event_ids.forget(now - 2 * DUPLICATE_AGE)
+            self._ids_forgotten_at = now
+        if self._salts.forget(now - SALT_AGE):
+            self._uncovered_since = self._uncovered_since or now
 
     def _checkpoint(self) -> None:
         """Bring the log into the file, or leave that to a later call.
@@ -279,6 +311,29 @@ class DuckdbSink:
             ) from error
 
 
+class _Steadiness:
+    """Whether the clock can be believed about ages.
+
+    A clock that is set ten days ahead by mistake, and back, must not make today's salt look old: the visitors of the
+    day would count twice. So after a jump nothing is forgotten for as long as a salt is kept.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._last: tuple[datetime, float] | None = None
+        self._jumped_at: float | None = None
+
+    def holds(self, now: datetime) -> bool:
+        """Ask about once a second with the clock's time."""
+        monotonic = self._monotonic()
+        if self._last is not None:
+            last_now, last_monotonic = self._last
+            if abs((now - last_now).total_seconds() - (monotonic - last_monotonic)) > JUMP.total_seconds():
+                self._jumped_at = monotonic
+        self._last = now, monotonic
+        return self._jumped_at is None or monotonic - self._jumped_at > SALT_AGE.total_seconds()
+
+
 class _Salts(dict[int, bytes]):
     """The table `salts` in memory, by days since 1970: a row for each day of which events came in the last 48 hours."""
 
@@ -318,11 +373,55 @@ class _Salts(dict[int, bytes]):
         return True
 
 
-def _entries(batch: Batch) -> list[Entry]:
-    try:
-        return decode_entries(batch.payload)
-    except msgspec.DecodeError as error:
-        raise DamagedFileError(f"Batch {batch.sequence} of queue {batch.source} can't be read: {error}") from error
+class _EventIds:
+    """The table `event_ids`: what tells an event that is sent again from a new one."""
+
+    def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
+        self._db = db
+        self._seen_at: dict[int, datetime] = {}
+        self._fresh: dict[int, datetime] = {}
+
+    def look_up(self, batches: Sequence[list[Entry] | None]) -> None:
+        """Fetch what the table knows of the ids in `batches`; call within the transaction that they serve."""
+        self._fresh = {}
+        ids = [
+            _event_number(entry)
+            for entries in batches
+            for entry in entries or ()
+            if isinstance(entry, Event) and entry.event_id is not None
+        ]
+        self._seen_at = {}
+        if ids:
+            self._seen_at.update(
+                self._db.execute(
+                    "SELECT id, max(seen_at) FROM event_ids WHERE id IN (SELECT unnest(?::HUGEINT[])) GROUP BY id",
+                    [ids],
+                ).fetchall()
+            )
+
+    def is_duplicate(self, event: Event) -> bool:
+        """Whether the same id of the same site was received within 24 hours of this one, which it is now."""
+        number = _event_number(event)
+        received_at = _EPOCH + timedelta(microseconds=event.received_ns // 1_000)
+        seen_at = self._seen_at.get(number)
+        if seen_at is not None and abs(received_at - seen_at) < DUPLICATE_AGE:
+            return True
+        self._seen_at[number] = self._fresh[number] = received_at
+        return False
+
+    def save(self) -> None:
+        """Add those that were new; call within the same transaction."""
+        if self._fresh:
+            with self._db.appender("event_ids") as ids:
+                ids.append_rows(list(self._fresh.items()))
+
+    def forget(self, until: datetime) -> None:
+        self._db.execute("DELETE FROM event_ids WHERE seen_at <= ?", [until])
+
+
+def _event_number(event: Event) -> int:
+    digest = blake2b(msgspec.msgpack.encode((event.site_id, event.event_id)), digest_size=16)
+    return int.from_bytes(digest.digest(), "big", signed=True)
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> None:

@@ -37,11 +37,12 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from footfall.crashpoint import Point, reach
 from footfall.errors import DamagedFileError, FootfallError
-from footfall.event import Hit, decode_entries
+from footfall.event import Hit
 from footfall.filelock import FileLock
 from footfall.queue.base import Batch, Progress
-from footfall.sinks.base import VISIT_LOG
+from footfall.sinks.base import UNREADABLE, VISIT_LOG, entries_of
 from footfall.visit_line import format_line
 
 STATE_NAME = "visit_log.sqlite"
@@ -222,6 +223,7 @@ class VisitLog:
                     for source, after in positions.items()
                 ],
             )
+        reach(Point.VISIT_LOG_INTENDED)
         self._intent = intent
         return intent
 
@@ -238,6 +240,7 @@ class VisitLog:
         missing = memoryview(intent.text)[len(there) :]
         while missing:
             missing = missing[os.write(self._fd, missing) :]
+        reach(Point.VISIT_LOG_APPENDED)
         try:
             os.fdatasync(self._fd)
         except OSError as error:
@@ -247,6 +250,7 @@ class VisitLog:
                 "Footfall will check the file."
             )
             raise self._broken from error
+        reach(Point.VISIT_LOG_SYNCED)
 
     def _confirm(self, intent: _Intent) -> None:
         """Move the position. Not synced: the next intent's sync covers it."""
@@ -254,6 +258,7 @@ class VisitLog:
             self._db.execute("INSERT OR REPLACE INTO positions SELECT * FROM intended")
             self._db.execute("DELETE FROM intended")
             self._db.execute("DELETE FROM intent")
+        reach(Point.VISIT_LOG_CONFIRMED)
         self._positions = self._positions | intent.positions
         self._intent = None
 
@@ -345,13 +350,12 @@ class VisitLog:
 
 def _render(batch: Batch, before: Progress) -> tuple[bytes, Progress]:
     """The batch's lines, and where it leads from `before`."""
-    try:
-        entries = decode_entries(batch.payload)
-    except msgspec.DecodeError as error:
-        raise DamagedFileError(f"Batch {batch.sequence} of queue {batch.source} can't be read: {error}") from error
+    entries = entries_of(batch)
     lines = []
     skipped = dict(before.skipped)
-    for entry in entries:
+    if entries is None:
+        skipped[UNREADABLE] = skipped.get(UNREADABLE, 0) + batch.count
+    for entry in entries or ():
         if not isinstance(entry, Hit):
             skipped["event"] = skipped.get("event", 0) + 1
         elif not entry.address:
