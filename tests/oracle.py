@@ -97,7 +97,7 @@ class Oracle:
         self.acknowledged: set[str] = set()
         self.refused: set[str] = set()
         self.in_doubt: set[str] = set()
-        self._sent_again = 0
+        self._sent_again: list[str] = []
         self.served: dict[str, tuple[float, float]] = {}
 
     @contextmanager
@@ -137,7 +137,7 @@ class Oracle:
         assert (set(), "lost lines") == (promised_hits - lines.keys(), "lost lines")
         hits = sum(name.startswith("hit") for name in rows)
         duplicates = ledger["received"] - len(rows)
-        assert 0 <= duplicates <= self._sent_again
+        assert 0 <= duplicates <= len(self._sent_again)
         assert {
             "visit_log": {"written": len(lines), "skipped": _skips(event=ledger["received"] - hits), "pending": 0},
             "database": {"written": len(rows), "skipped": _skips(duplicate=duplicates), "pending": 0},
@@ -182,7 +182,7 @@ class Oracle:
                 if event is None:
                     event = self._next("event")
                 else:
-                    self._sent_again += 1
+                    self._sent_again.append(event)
                 self._send_event(connection, event)
                 event = None
                 self._send_hit(connection, self._next("hit"))
@@ -208,10 +208,12 @@ class Oracle:
         response.read()
         if response.status == 202:
             self.acknowledged.add(name)
+            self.in_doubt.remove(name)
         else:
             assert response.status == 503
-            self.refused.add(name)
-        self.in_doubt.remove(name)
+            if _event_id(name) is None:  # another may have been committed the time before
+                self.refused.add(name)
+                self.in_doubt.remove(name)
 
     def _send_hit(self, connection: http.client.HTTPConnection, name: str) -> None:
         headers = {"User-Agent": f"{name} | {_digest(name)}", "Referer": f"https://oracle.example/{_digest(name)}"}

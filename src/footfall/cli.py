@@ -9,7 +9,8 @@ import click
 
 from footfall import __version__, config, service
 from footfall.errors import FootfallError
-from footfall.importer import ImportReport, LogFile, import_log
+from footfall.importer import ImportReport, import_log
+from footfall.logfile import LogFile
 from footfall.processes.parts import COLLECTOR, REPORTING, ROLES, STORAGE, open_queue
 from footfall.queue.embedded import EmbeddedQueue
 from footfall.telemetry import configure_logging

@@ -9,17 +9,12 @@ It does not follow a log that is being written: run it again for the lines that 
 """
 
 import copy
-import gzip
 import hashlib
 import re
-import stat
 import time
 import unicodedata
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import Self, TypeVar
 
 import msgspec
 from msgspec import Struct, field
@@ -28,13 +23,12 @@ from footfall.access_log import LogLine, MalformedLineError, parse_line
 from footfall.crashpoint import Point, reach
 from footfall.errors import BadUsageError, QueueFullError
 from footfall.event import MAX_SITE_ID, Hit, encode_entries
+from footfall.logfile import MAX_LINE_BYTES, LogFile, ReadError, Skipped
 from footfall.queue.embedded import EmbeddedQueue, ImportMark
 
-_MAX_LINE_BYTES = 1 << 20
-_TOO_LONG = f"longer than {_MAX_LINE_BYTES} bytes"
+_TOO_LONG = f"longer than {MAX_LINE_BYTES} bytes"
 _BATCH_HITS = 1_000
 _BATCH_BYTES = 512 * 1024
-_LINE_NUMBERS = 20
 _PIECE_BYTES = 1 << 20
 _LINES_A_TICK = 1_000
 _FULL_WAIT_S = 0.2
@@ -42,25 +36,9 @@ _FULL_WAIT_S = 0.2
 _HEAD_BYTES = 48
 """What a log is looked up by; shorter than any line that is sent, so it stays the same while the log grows."""
 
-_GZIP_MAGIC = b"\x1f\x8b"
-
-_Result = TypeVar("_Result")
-
 _PAGE_EXTENSIONS = {"asp", "aspx", "cfm", "cgi", "htm", "html", "jsp", "jspx", "md", "php", "shtml", "xhtml"}
 _EXTENSION = re.compile(r"\.([0-9A-Za-z]*[A-Za-z][0-9A-Za-z]*)\Z")
 """A path's end that names a format; not digits alone, as in `/releases/1.2`."""
-
-
-class Skipped(Struct):
-    """Lines that were not sent, for one reason.
-
-    Attributes:
-        count: how many.
-        lines: the numbers of the first 20, counted from 1.
-    """
-
-    count: int = 0
-    lines: list[int] = field(default_factory=list)
 
 
 class ImportReport(Struct):
@@ -79,57 +57,6 @@ class ImportReport(Struct):
     sent: int = 0
     skipped: dict[str, Skipped] = field(default_factory=dict)
     trouble: str | None = None
-
-
-class LogFile:
-    """An access log on disk, plain or gzip, whatever its name says.
-
-    Attributes:
-        path: where it is.
-        size: bytes on disk when it was opened.
-
-    Raises:
-        BadUsageError: it isn't there, can't be read or isn't a regular file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            status = path.stat()
-            # A pipe can't be gone through twice, and opening it would wait for its other end.
-            if not stat.S_ISREG(status.st_mode):
-                raise BadUsageError(f"{path} is not a regular file.")
-            self._file = path.open("rb")
-            is_gzip = self._file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
-        except OSError as error:
-            raise BadUsageError(f"{path} can't be read: {error.strerror}.") from error
-        self.size = status.st_size
-        self._content = gzip.GzipFile(fileobj=self._file) if is_gzip else self._file
-
-    def consumed(self) -> int:
-        """Bytes on disk up to where reading is; of a gzip file the compressed ones."""
-        return self._file.tell()
-
-    def read(self, size: int) -> bytes:
-        """As many bytes, or fewer at the end; none behind it."""
-        return _naming_errors(self._content.read, size)
-
-    def read_line(self) -> bytes:
-        """The bytes up to and with the next line end, at most 1 MiB of them; none behind the end."""
-        return _naming_errors(self._content.readline, _MAX_LINE_BYTES)
-
-    def seek(self, offset: int) -> None:
-        """Go on reading there, counted in bytes of the log itself."""
-        _naming_errors(self._content.seek, offset)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def import_log(
@@ -170,17 +97,6 @@ def import_log(
         log, queue, site_id=site_id, only_pages=only_pages, on_progress=on_progress, on_wait=on_wait, sleep=sleep
     )
     return run.send(again=again)
-
-
-class _ReadError(Exception):
-    """The file can't be read further."""
-
-
-def _naming_errors(read: Callable[[int], _Result], argument: int) -> _Result:
-    try:
-        return read(argument)
-    except (OSError, EOFError, zlib.error) as error:
-        raise _ReadError(str(error)) from error
 
 
 class _Cursor:
@@ -237,7 +153,7 @@ class _Run:
         try:
             self._find_start(again=again)
             self._read_lines()
-        except _ReadError as error:
+        except ReadError as error:
             self._report.trouble = f"{self._log.path} can't be read past line {self._cursor.line}: {error}"
         self._send_batch()
         self._tick()
@@ -251,7 +167,7 @@ class _Run:
         self._mark = ImportMark(name, len(marks), 0, 0, b"")
         self._log.seek(0)
         cursor = _Cursor()
-        with suppress(_ReadError):  # torn before a mark: it can't be the log of that mark
+        with suppress(ReadError):  # torn before a mark: it can't be the log of that mark
             for mark in sorted(marks, key=lambda mark: mark.offset):
                 self._hash(cursor, mark.offset)
                 if (mark.offset, mark.digest) == (cursor.offset, cursor.sha.digest()):
@@ -274,7 +190,7 @@ class _Run:
         while line := self._log.read_line():
             is_whole = line.endswith(b"\n")
             self._report.lines += 1
-            if len(line) == _MAX_LINE_BYTES and not is_whole:
+            if len(line) == MAX_LINE_BYTES and not is_whole:
                 self._skip(_TOO_LONG)
                 self._cursor.take(line)
                 self._pass_line_end()
@@ -317,10 +233,7 @@ class _Run:
         return None
 
     def _skip(self, reason: str) -> None:
-        skipped = self._report.skipped.setdefault(reason, Skipped())
-        skipped.count += 1
-        if len(skipped.lines) < _LINE_NUMBERS:
-            skipped.lines.append(self._cursor.line + 1)
+        self._report.skipped.setdefault(reason, Skipped()).add(self._cursor.line + 1)
 
     def _send_batch(self) -> None:
         if not self._hits:

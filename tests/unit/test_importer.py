@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from footfall.errors import AlreadyInUseError, BadUsageError, QueueFullError
 from footfall.event import Entry, Hit, decode_entries
-from footfall.importer import ImportReport, LogFile, Skipped, import_log
+from footfall.importer import ImportReport, import_log
+from footfall.logfile import LogFile, Skipped
 from footfall.queue.base import Progress
 from footfall.queue.embedded import EmbeddedQueue
 
