@@ -11,7 +11,7 @@ reads what an older one wrote.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -29,6 +29,8 @@ MAX_PROPS = 30
 MAX_EVENT_ID = 64
 MAX_EVENTS = 1_000
 """In one `POST /events`."""
+MAX_EVENTS_BYTES = 1024 * 1024
+"""The body of it."""
 MAX_AHEAD = timedelta(hours=24)
 """How far in the future a client's clock may be before its timestamp is refused."""
 
@@ -189,6 +191,14 @@ class RefusedEvent(Struct, frozen=True):
     index: int
     detail: str
     errors: list[Fault]
+
+
+class ManyAccepted(Struct, frozen=True):
+    """The answer to `POST /events`: how many were accepted, and which were not."""
+
+    status: Literal["accepted"]
+    accepted: int
+    refused: list[RefusedEvent]
 
 
 def parse_events(

@@ -13,7 +13,7 @@ from footfall.collector.address import ClientAddress
 from footfall.collector.forward import Forwarder
 from footfall.collector.http import Reply, Request, Response
 from footfall.collector.intake import Intake, Outcome
-from footfall.event import Hit, RefusedEvent, parse_event, parse_events
+from footfall.event import MAX_EVENTS_BYTES, Hit, ManyAccepted, RefusedEvent, parse_event, parse_events
 from footfall.gate import CHALLENGE, Gate
 from footfall.observe import PATHS as OBSERVED
 from footfall.observe import Observer
@@ -52,8 +52,6 @@ _NDJSON_TYPES = {b"application/x-ndjson", b"application/ndjson", b"application/j
 _HIT_PARAMETERS = {b"site_id", b"path", b"user_id"}
 _COLLECTING = {b"/track", b"/event", b"/events"}
 _REFUSAL_REASONS = {400: "malformed", 408: "timed_out", 413: "too_large", 431: "head_too_large", 503: "overloaded"}
-MAX_EVENTS_BYTES: Final = 1024 * 1024
-"""The body of `POST /events`."""
 
 
 class Endpoints:
@@ -196,8 +194,8 @@ def _acknowledge(reply: Reply, accepted: Response, outcome: Outcome) -> None:
 
 
 def _many_accepted(accepted: int, refused: list[RefusedEvent]) -> Response:
-    content = {"status": "accepted", "accepted": accepted, "refused": refused}
-    return Response(202, msgspec.json.encode(content), "application/json", {**_CORS, "cache-control": "no-store"})
+    content = msgspec.json.encode(ManyAccepted("accepted", accepted, refused))
+    return Response(202, content, "application/json", {**_CORS, "cache-control": "no-store"})
 
 
 def _none_accepted(refused: list[RefusedEvent]) -> Response:

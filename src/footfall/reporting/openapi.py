@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from footfall import __version__
-from footfall.event import MAX_PATH, MAX_SITE_ID, MAX_USER_ID, EventBody
+from footfall.event import MAX_EVENTS, MAX_EVENTS_BYTES, MAX_PATH, MAX_SITE_ID, MAX_USER_ID, EventBody, ManyAccepted
 from footfall.observe import Ledger
 from footfall.problem import CONTENT_TYPE, Fault
 from footfall.reporting.stats import StatsAnswer, StatsQuery
@@ -24,6 +24,9 @@ never break. The time, `Referer`, `User-Agent` and the address are recorded."""
 _EVENT: Final = """\
 Records an event. `202` means that it is in the queue; it is in `/stats` within a second. The body may come as
 `text/plain`, so that `navigator.sendBeacon` needs no preflight. A field that is not listed is ignored."""
+_EVENTS: Final = """\
+Records many events, each judged on its own: a JSON array, or one JSON object a line. All that is accepted is in the
+queue when the answer comes. Give each an `event_id`, and the whole can be sent again when no answer came."""
 _STATS: Final = """\
 Page views, distinct users and the most viewed pages of a site. Days are UTC. A site never seen gives zeros. A
 parameter that is not listed is ignored."""
@@ -61,6 +64,7 @@ def document() -> _Json:
         "paths": {
             "/track": {"get": _track(), "options": _preflight()},
             "/event": {"post": _event(), "options": _preflight()},
+            "/events": {"post": _events(), "options": _preflight()},
             "/stats": {"get": _stats()},
             "/ledger": {"get": _ledger()},
             "/metrics": {"get": _metrics()},
@@ -68,7 +72,7 @@ def document() -> _Json:
             "/readyz": {"get": _readyz()},
         },
         "components": {
-            "schemas": _schemas(EventBody, StatsAnswer, Ledger, ProblemBody),
+            "schemas": _schemas(EventBody, ManyAccepted, StatsAnswer, Ledger, ProblemBody),
             "securitySchemes": {
                 "token": {
                     "type": "http",
@@ -133,6 +137,32 @@ def _event() -> _Json:
             "415": _problem(415, "The body is neither `application/json` nor `text/plain`."),
             "422": _problem(422, "A field is missing or wrong.", Fault("site_id", "is required")),
             "503": _busy("The queue can't take it now; try again."),
+        },
+    }
+
+
+def _events() -> _Json:
+    array = {"type": "array", "items": _reference(EventBody), "minItems": 1, "maxItems": MAX_EVENTS}
+    lines = {"schema": {"type": "string", "description": "A JSON object a line (NDJSON)."}}
+    return {
+        "tags": [_COLLECTING],
+        "operationId": "events",
+        "summary": "Record many events",
+        "description": _EVENTS,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": array}, "application/x-ndjson": lines, "text/plain": lines},
+        },
+        "responses": {
+            "202": {
+                "description": "Those that were accepted are in the queue; the others are named.",
+                "content": {"application/json": {"schema": _reference(ManyAccepted)}},
+            },
+            "400": _problem(400, "The body is not JSON."),
+            "413": _problem(413, f"There are more than {MAX_EVENTS} events, or {MAX_EVENTS_BYTES} bytes."),
+            "415": _problem(415, "The body is neither JSON nor NDJSON nor `text/plain`."),
+            "422": _problem(422, "None of the events was accepted."),
+            "503": _busy("The queue can't take them now; try again."),
         },
     }
 
