@@ -239,12 +239,27 @@ def enrich(entry: Entry, salts: Mapping[int, bytes]) -> Row | Skip:
         visitor,
         user_id or None,
         referrer or None,
-        _source(referrer, site_id) if referrer else None,
+        source_of(referrer, site_id) if referrer else None,
         browser,
         system,
         device,
         props,
     )
+
+
+@lru_cache(maxsize=2_048)
+def source_of(referrer: str, site_id: str) -> str | None:
+    """Who led to a page of `site_id`; None for a referrer of the same site, or without a host."""
+    host, _ = _split(referrer)
+    if not host or host.removeprefix("www.") == site_id.lower().removeprefix("www."):
+        return None
+    return _name(host)
+
+
+def host_of(referrer: bytes) -> str:
+    """The host in a referrer, which is the site of a hit without a site id; the empty text where there is none."""
+    host, _ = _split(_text(referrer))
+    return host
 
 
 def _text(referrer: bytes) -> str:
@@ -275,14 +290,6 @@ def _split(referrer: str) -> tuple[str, str]:
     if not host:
         return "", "/"
     return host, parts.path or "/"
-
-
-@lru_cache(maxsize=2_048)
-def _source(referrer: str, site_id: str) -> str | None:
-    host, _ = _split(referrer)
-    if not host or host.removeprefix("www.") == site_id.lower().removeprefix("www."):
-        return None
-    return _name(host)
 
 
 def _name(host: str) -> str:

@@ -47,6 +47,7 @@ class LogFile:
     Attributes:
         path: where it is.
         size: bytes on disk when it was opened.
+        is_packed: whether it is gzip.
 
     Raises:
         BadUsageError: it isn't there, can't be read or isn't a regular file.
@@ -60,11 +61,11 @@ class LogFile:
             if not stat.S_ISREG(status.st_mode):
                 raise BadUsageError(f"{path} is not a regular file.")
             self._file = path.open("rb")
-            is_gzip = self._file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
+            self.is_packed = self._file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
         except OSError as error:
             raise BadUsageError(f"{path} can't be read: {error.strerror}.") from error
         self.size = status.st_size
-        self._content = gzip.GzipFile(fileobj=self._file) if is_gzip else self._file
+        self._content = gzip.GzipFile(fileobj=self._file) if self.is_packed else self._file
 
     def consumed(self) -> int:
         """Bytes on disk up to where reading is; of a gzip file the compressed ones."""

@@ -119,6 +119,7 @@ def _places() -> Iterator[str]:
         for node in ast.parse(file.read_text("utf-8")).body:
             match node:
                 case ast.ClassDef():
+                    yield f"{file.stem}.{node.name}"
                     yield from (f"{node.name}.{part.name}" for part in node.body if isinstance(part, ast.FunctionDef))
                 case ast.FunctionDef():
                     yield f"{file.stem}.{node.name}"

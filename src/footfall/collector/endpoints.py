@@ -91,7 +91,7 @@ class Endpoints:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def max_body_bytes(self, path: bytes) -> int:
-        return MAX_EVENTS_BYTES if path == b"/events" else self._max_body_bytes if path == b"/event" else 0
+        return MAX_EVENTS_BYTES if path == b"/events" else self._max_body_bytes
 
     def handle(self, request: Request, reply: Reply) -> None:
         path = request.path

@@ -5,10 +5,13 @@ wanted as the bytes that were sent. docs/architecture.md has the measurements.
 
 What it holds to, whatever a client does:
 
-- A request's head and body are bounded, and so are all bodies in flight together. What passes a bound is answered
-  (413, 431, 503) and the connection closed.
+- A request's head and body are bounded. What passes a bound is answered (413, 431) and the connection closed.
+- All bodies being read are bounded together, and so are all answers that wait for clients to read them. When there is
+  too much, whoever has held some of it longest gives it up: a client that does as it should was done long before.
 - Each phase has its time: idle, head, body, and the client's reading of answers. A sweep once a second ends what is
   over its time, so a slow client costs a file descriptor, never a thread.
+- Input is parsed in pieces, one of a connection in a turn of the loop, and what is not parsed is left to the kernel:
+  a flood of requests on some connections delays a request on another by the time of one piece.
 - Answers leave in the order of the requests (pipelining), and a connection that does not read is not read from.
 - A message llhttp finds ambiguous (both `Content-Length` and `Transfer-Encoding`, for one) is refused, RFC 9112.
 
@@ -16,14 +19,15 @@ It does not do TLS, HTTP/2, compression or WebSockets: a reverse proxy does.
 """
 
 import asyncio
+import logging
 import socket
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
 from itertools import islice
-from typing import Final, Protocol, cast
+from typing import Final, NoReturn, Protocol, cast
 
 import httptools
 
@@ -31,8 +35,12 @@ from footfall.collector.address import parse_address
 from footfall.problem import CONTENT_TYPE, Problem
 
 MAX_HEAD_BYTES: Final = 64 * 1024
+MAX_FIELDS: Final = 256
+"""Lines of a head; RFC 9110 has repeated ones joined, which costs more the more there are."""
 MAX_BODIES_BYTES: Final = 64 * 1024 * 1024
 """Of all requests being read, together."""
+MAX_UNREAD_BYTES: Final = 64 * 1024 * 1024
+"""Of all answers that clients do not take, together."""
 IDLE_S: Final = 75
 HEAD_S: Final = 10
 BODY_S: Final = 30
@@ -43,8 +51,17 @@ LINGER_BYTES: Final = 1024 * 1024
 """After a refusal the rest of the request is thrown away this long, so that the client gets to read the answer."""
 _MAX_PIPELINED = 64
 """Answers a connection may be owed before it is read from no further."""
+_PIECE_BYTES = 4 * 1024
+"""What is parsed of a connection's input before others have their turn: some 200 of the smallest requests, 4 ms."""
+_UNREAD_BYTES = 16 * 1024
+"""Answers a connection may leave unread before it is read from no further."""
 _LOOKED_AT = 64
-"""Connections looked at to find an idle one, so that a flood of new ones costs the same each."""
+"""Connections looked at to find one that can go, so that a flood of new ones costs the same each."""
+_BACKLOG = 4_096
+"""Connections the system holds until they are accepted; uvloop's own 100 would make others wait a second for theirs."""
+_ABOUT_BODY = (b"content-length", b"transfer-encoding", b"connection")
+
+_log = logging.getLogger(__name__)
 
 
 class Response:
@@ -93,10 +110,24 @@ class Request:
     def __init__(self, method: bytes, target: bytes, headers: dict[bytes, bytes], peer: str | None) -> None:
         self.method = method
         self.target = target
-        self.path, _, self.query = target.partition(b"?")
+        self.path, self.query = _split(target)
         self.headers = headers
         self.peer = peer
         self.body = b""
+
+
+def _head_before_body(headers: Mapping[bytes, bytes]) -> bytes:
+    """A head that says of its body what `headers` do."""
+    said = [b"%b: %b" % (name, headers[name]) for name in _ABOUT_BODY if name in headers]
+    return b"\r\n".join([b"POST / HTTP/1.1", *said, b"", b""])
+
+
+def _split(target: bytes) -> tuple[bytes, bytes]:
+    """Path and query; a target may be a whole address (RFC 9112, section 3.2.2)."""
+    path, _, query = target.partition(b"?")
+    if not path.startswith(b"/"):
+        path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+    return path, query
 
 
 class Reply:
@@ -142,31 +173,62 @@ class Application(Protocol):
         ...
 
 
+class _Bound:
+    """What connections hold of something that has a bound for all of them together.
+
+    Args:
+        limit: bytes.
+        give_up: called when there is more, on the connection that has held some of it longest.
+    """
+
+    def __init__(self, limit: int, give_up: "Callable[[Connection], None]") -> None:
+        self._limit = limit
+        self._give_up = give_up
+        self._total = 0
+        self._sizes: dict[Connection, int] = {}
+
+    def hold(self, connection: "Connection", size: int) -> None:
+        """Note that a connection holds `size` bytes from now on."""
+        self._total += size - self._sizes.get(connection, 0)
+        self._sizes[connection] = size
+        while self._total > self._limit:
+            longest = next(iter(self._sizes))
+            self.release(longest)
+            self._give_up(longest)
+
+    def release(self, connection: "Connection") -> None:
+        self._total -= self._sizes.pop(connection, 0)
+
+
 class Server:
     """The connections of one process, on a listening socket.
 
     Args:
         application: answers requests.
-        max_connections: beyond it, an idle connection is closed for each new one.
+        max_connections: beyond it, an idle or a slow connection is closed for each new one.
     """
 
     def __init__(self, application: Application, *, max_connections: int) -> None:
         self.application = application
         self.connections: dict[Connection, None] = {}
-        self.bodies_bytes = 0
+        self.bodies = _Bound(MAX_BODIES_BYTES, Connection.give_up_body)
+        self.unread = _Bound(MAX_UNREAD_BYTES, Connection.abort)
+        self.piece = memoryview(bytearray(_PIECE_BYTES))
         self.now = 0.0
         self.date = b""
         self.draining = False
         self._max_connections = max_connections
         self._loop = asyncio.get_running_loop()
         self._listener: asyncio.Server | None = None
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._sweep: asyncio.Task[None] | None = None
+        self._line: deque[Connection] = deque()
         self._emptied: asyncio.Event | None = None
 
     async def start(self, sock: socket.socket) -> None:
         """Accept connections on a listening socket."""
-        self._sweep()
-        self._listener = await self._loop.create_server(lambda: Connection(self), sock=sock)
+        self._tick()
+        self._listener = await self._loop.create_server(lambda: Connection(self), sock=sock, backlog=_BACKLOG)
 
     async def drain(self, patience_s: float) -> None:
         """Take no new connection, answer what was asked, close; at the latest after `patience_s`."""
@@ -180,63 +242,97 @@ class Server:
                 await self._all_closed()
         for connection in list(self.connections):
             connection.abort()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        if self._ticker is not None:
+            self._ticker.cancel()
 
     async def _all_closed(self) -> None:
         self._emptied = asyncio.Event()
         if self.connections:
             await self._emptied.wait()
 
-    def closed(self, connection: "Connection") -> None:
-        self.connections.pop(connection, None)
-        if self._emptied is not None and not self.connections:
-            self._emptied.set()
+    # What the connections call.
 
     def opened(self, connection: "Connection") -> None:
         self.connections[connection] = None
         if len(self.connections) > self._max_connections and not self._make_room():
             connection.abort()
 
+    def closed(self, connection: "Connection") -> None:
+        self.connections.pop(connection, None)
+        self.bodies.release(connection)
+        self.unread.release(connection)
+        if self._emptied is not None and not self.connections:
+            self._emptied.set()
+
+    def wait_in_line(self, connection: "Connection") -> None:
+        """Have its `take_turn` called when those before it have had theirs, one in a turn of the loop."""
+        if not self._line:
+            self._loop.call_soon(self._serve_next)
+        self._line.append(connection)
+
+    # Inside.
+
+    def _serve_next(self) -> None:
+        self._line.popleft().take_turn()
+        if self._line:
+            self._loop.call_soon(self._serve_next)
+
     def _make_room(self) -> bool:
-        """Close the connection that has been idle longest; those looked at in vain go to the end of the line."""
-        for connection in list(islice(self.connections, _LOOKED_AT)):
-            if connection.close_if_idle():
-                return True
+        """Close the connection that has been idle longest, or else one that has not sent its request in all its time.
+
+        Those looked at in vain go to the end of the line.
+        """
+        looked_at = list(islice(self.connections, _LOOKED_AT))
+        if any(connection.close_if_idle() for connection in looked_at):
+            return True
+        if any(connection.abort_if_slow() for connection in looked_at):
+            return True
+        for connection in looked_at:
             self.connections[connection] = self.connections.pop(connection)
         return False
 
-    def _sweep(self) -> None:
+    def _tick(self) -> None:
         self.now = self._loop.time()
         self.date = f"date: {formatdate(usegmt=True)}\r\n".encode()
-        for connection in [connection for connection in self.connections if connection.deadline < self.now]:
-            connection.expire()
-        self._sweeper = self._loop.call_later(1.0, self._sweep)
+        if self._sweep is None or self._sweep.done():
+            late = [connection for connection in self.connections if connection.deadline < self.now]
+            self._sweep = self._loop.create_task(_expire(late)) if late else None
+        self._ticker = self._loop.call_later(1.0, self._tick)
+
+
+async def _expire(late: "list[Connection]") -> None:
+    """One in a turn of the loop: thousands may be late at the same moment."""
+    for connection in late:
+        connection.expire()
+        await asyncio.sleep(0)
 
 
 class _StopParsing(Exception):  # noqa: N818 - not an error
     """Raised in a parser callback to leave the rest of the input unparsed."""
 
 
-class Connection(asyncio.Protocol):
-    """One client. llhttp calls the `on_…` methods while `data_received` feeds it."""
+class Connection(asyncio.BufferedProtocol):
+    """One client. llhttp calls the `on_…` methods while `buffer_updated` feeds it."""
 
     __slots__ = (
         "_body",
         "_closing",
         "_discarded",
-        "_head_bytes",
+        "_fields",
+        "_gone",
         "_headers",
+        "_in_line",
+        "_interrupted",
         "_limit",
-        "_method",
         "_parser",
-        "_paused",
         "_peer",
+        "_reading",
         "_replies",
         "_request",
+        "_size",
         "_target",
         "_transport",
-        "_unread_bytes",
+        "_unread",
         "deadline",
         "server",
     )
@@ -246,50 +342,49 @@ class Connection(asyncio.Protocol):
         self.deadline = server.now + IDLE_S
         self._parser = httptools.HttpRequestParser(self)
         self._replies: deque[Reply] = deque()
-        self._request: Request | None = None
-        self._closing = False
-        self._paused = False
+        self._closing = False  # nothing more is parsed
+        self._gone = False
+        self._reading = True
+        self._in_line = False
+        self._unread = 0  # bytes of answers, when they are too many
         self._discarded = 0
-        self._unread_bytes = 0
+        # The message being read; one has begun when its target has.
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
-        self._body: list[bytes] = []
-        self._head_bytes = 0
+        self._fields = 0
+        self._request: Request | None = None  # from the end of the head on
+        self._interrupted = False  # llhttp has stopped before its body
         self._limit = 0
+        self._body = bytearray()
+        self._size = 0  # of all its bytes so far, to within a piece
 
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own classes don't derive from it
+        self._transport.set_write_buffer_limits(_UNREAD_BYTES)
         peername = transport.get_extra_info("peername")
         self._peer = parse_address(peername[0].partition("%")[0]) if isinstance(peername, tuple) else None
         self.server.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._closing = self._gone = True
         self.server.closed(self)
-        self._release_body()
-        self._closing = True
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        return self.server.piece
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self._closing:
-            self._discarded += len(data)
+            self._discarded += nbytes
             if self._discarded > LINGER_BYTES:
-                self._transport.abort()
+                self.abort()
             return
-        within_head = self._head_bytes > 0
-        try:
-            self._feed(data)
-        except httptools.HttpParserCallbackError:
-            return  # one of ours stopped it, and has answered
-        except httptools.HttpParserError:
-            if self._request is None and not self._target and data.startswith(b"GET /track"):
-                self._target = b"/track"  # the target itself is what llhttp did not like
-            self._refuse(Problem(400, "The request is not valid HTTP/1.1."))
-        else:
-            if within_head and self._request is None and self._head_bytes:
-                self._head_bytes += len(data)  # llhttp hands out a header when it is whole: count what it holds back
-                if self._head_bytes > MAX_HEAD_BYTES:
-                    self._refuse_head()
+        self._parse(self.server.piece[:nbytes])
+        if nbytes == _PIECE_BYTES:
+            self._in_line = True  # there may be more
+            self.server.wait_in_line(self)
+        self._steer()
 
     def eof_received(self) -> bool:
         """The client sends no more: what it asked is still answered, then the connection closes."""
@@ -300,33 +395,41 @@ class Connection(asyncio.Protocol):
         return False
 
     def pause_writing(self) -> None:
+        self._unread = 1
         self.deadline = self.server.now + READ_S
-        self._pause()
 
     def resume_writing(self) -> None:
-        self.deadline = self.server.now + IDLE_S
-        self._resume()
+        self._unread = 0
+        self.server.unread.release(self)
+        self._allow(LINGER_S if self._closing and not self._replies else IDLE_S)
+        self._steer()
 
     # What the parser calls.
 
     def on_url(self, url: bytes) -> None:
+        if self._request is not None:
+            return  # of a head that is repeated
         if not self._target:
             self._headers = {}
-            self.deadline = self.server.now + HEAD_S
+            self._fields = 0
+            self._size = 0
+            self._allow(HEAD_S)
         self._target += url
-        self._head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value)
+        if self._request is not None:
+            return  # a trailer, which must not change what has been judged (RFC 9110, section 6.5.1)
+        self._fields += 1
+        if self._fields > MAX_FIELDS:
+            self._stop(Problem(431, f"The head of the request has more than {MAX_FIELDS} lines."))
         name = name.lower()
         if name in self._headers:
             value = b"%b, %b" % (self._headers[name], value)
         self._headers[name] = value
 
     def on_headers_complete(self) -> None:
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse_head()
-            raise _StopParsing
+        if self._request is not None:
+            return
         headers = self._headers
         # HTTP/0.9 has no headers; whatever else has none may say which version it is.
         if not headers and self._parser.get_http_version() not in {"1.1", "1.0"}:
@@ -336,25 +439,22 @@ class Connection(asyncio.Protocol):
             self._expect_body()
 
     def on_body(self, data: bytes) -> None:
-        self._unread_bytes += len(data)
-        self.server.bodies_bytes += len(data)
-        if self._unread_bytes > self._limit:
-            self._stop(Problem(413, f"The body is longer than {self._limit} bytes."))
-        if self.server.bodies_bytes > MAX_BODIES_BYTES:
-            self._stop(Problem(503, "Too many bodies are being sent at once; try again shortly."))
-        self._body.append(data)
+        self._body += data
+        if len(self._body) > self._limit:
+            self._stop(self._too_long())
 
     def on_message_complete(self) -> None:
+        if self._interrupted:
+            return
         request = self._request
         assert request is not None
         self._request = None
         self._target = b""
-        self._head_bytes = 0
         if self._body:
-            request.body = b"".join(self._body)
-            self._release_body()
+            request.body = bytes(self._body)
+            self._drop_body()
         server = self.server
-        self.deadline = server.now + IDLE_S
+        self._allow(IDLE_S)
         close = server.draining or not self._parser.should_keep_alive()
         reply = Reply(self, request.method == b"HEAD", close)
         self._replies.append(reply)
@@ -362,108 +462,174 @@ class Connection(asyncio.Protocol):
         server.application.handle(request, reply)
         if close:
             raise _StopParsing
-        if len(self._replies) > _MAX_PIPELINED:
-            self._pause()
 
     # What the server and the replies call.
 
     def flush(self) -> None:
         """Send every answer whose turn it is."""
+        if self._gone:
+            return
         replies = self._replies
         while replies and (wire := replies[0].wire) is not None:
             reply = replies.popleft()
             self._transport.write(wire)
             if reply.close:
-                self._closing = True
                 self._linger()
-        if not replies:
-            if self.server.draining and not self._closing:
-                self._closing = True
-                self._transport.close()
-            elif self._paused:
-                self._resume()
+        if self._unread:
+            self._unread = max(1, self._transport.get_write_buffer_size())
+            self.server.unread.hold(self, self._unread)
+        if not replies and self.server.draining and not self._closing:
+            self._closing = True
+            self._transport.close()
+        elif not self._reading:
+            self._steer()
+
+    def take_turn(self) -> None:
+        """Others have had their turn: parse on."""
+        self._in_line = False
+        self._steer()
 
     def expire(self) -> None:
-        """A deadline has passed: say so where somebody may still be reading, and close."""
-        if self._replies and not self._closing and not self._paused:
-            self.deadline = self.server.now + IDLE_S  # the answer is ours to give; the client is not late
-        elif self._request is not None or self._head_bytes:
+        """A deadline may have passed: say so where somebody may still be reading, and close."""
+        if self._gone or self.deadline >= self.server.now:
+            return
+        if self._unread:
+            self._expect_progress()
+        elif self._replies or (self._in_line and not self._closing):
+            self._allow(IDLE_S)  # it is ours to go on; the client is not late
+        elif self._target and not self._closing:
             self._refuse(Problem(408, "The request did not arrive in time."))
         else:
             self.abort()
 
     def close_if_idle(self) -> bool:
-        if self._replies or self._request is not None or self._head_bytes:
+        if self._replies or self._target or self._in_line:
             return False
         self._closing = True
         self._transport.close()
         return True
 
+    def abort_if_slow(self) -> bool:
+        """Close unless it has an answer to wait for."""
+        if self._replies:
+            return False
+        self.abort()
+        return True
+
+    def give_up_body(self) -> None:
+        self._refuse(Problem(503, "Too many bodies are being sent at once; try again shortly."))
+
     def abort(self) -> None:
+        self._closing = self._gone = True
         self._transport.abort()
 
     # Inside.
 
-    def _feed(self, data: bytes) -> None:
-        """Parse; a request to switch protocols is answered as if it had not asked (RFC 9110, section 7.8)."""
+    def _parse(self, piece: memoryview) -> None:
+        try:
+            self._feed(piece)
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, _StopParsing):
+                _log.error("an error that Footfall does not know", exc_info=error.__context__)
+                self._refuse(Problem(500, "Footfall has met an error that it does not know."))
+        except httptools.HttpParserError:
+            if not self._target and bytes(piece[:10]) == b"GET /track":
+                self._target = b"/track"  # the target itself is what llhttp did not like
+            self._refuse(Problem(400, "The request is not valid HTTP/1.1."))
+        else:
+            if self._target:
+                self._measure(len(piece))
+
+    def _feed(self, piece: memoryview) -> None:
+        """Parse; a request to switch protocols is answered as if it had not asked (RFC 9110, section 7.8).
+
+        llhttp stops after the head of such a request, even if a body follows: the next parser is told so by a head.
+        """
         while True:
             try:
-                self._parser.feed_data(data)
+                self._parser.feed_data(piece)
             except httptools.HttpParserUpgrade as upgrade:
                 offset: int = upgrade.args[0]
-                data = data[offset:]
+                piece = piece[offset:]
                 self._parser = httptools.HttpRequestParser(self)
-                if not data:
+                if self._interrupted:
+                    self._interrupted = False
+                    self._parser.feed_data(_head_before_body(self._headers))
+                if not piece:
                     return
             else:
                 return
+
+    def _measure(self, size: int) -> None:
+        """Count what has come of a message that is not complete: llhttp keeps headers to itself until they are."""
+        self._size += size
+        if self._request is None:
+            if self._size > MAX_HEAD_BYTES:
+                self._refuse(Problem(431, f"The head of the request is longer than {MAX_HEAD_BYTES} bytes."))
+        elif self._size > MAX_HEAD_BYTES + 2 * self._limit:
+            self._refuse(self._too_long())  # in trailers, or in what is around the chunks
+        elif self._body:
+            self.server.bodies.hold(self, len(self._body))
+
+    def _steer(self) -> None:
+        """Read, or do not read, as the client's behaviour and the others' turns demand."""
+        reading = self._closing or not (self._in_line or self._unread or len(self._replies) > _MAX_PIPELINED)
+        if reading != self._reading and not self._gone:
+            self._reading = reading
+            if reading:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    def _allow(self, seconds: float) -> None:
+        if not self._unread:
+            self.deadline = self.server.now + seconds
+
+    def _expect_progress(self) -> None:
+        """A client that takes its answers slowly is given time, as long as it takes them."""
+        unread = self._transport.get_write_buffer_size()
+        if unread >= self._unread:
+            self.abort()
+        self._unread = unread
+        self.deadline = self.server.now + READ_S
 
     def _expect_body(self) -> None:
         assert self._request is not None
         self._limit = self.server.application.max_body_bytes(self._request.path)
         declared = self._headers.get(b"content-length", b"0")
         if not declared.isdigit() or int(declared[:20]) > self._limit:
-            self._stop(Problem(413, f"The body is longer than {self._limit} bytes."))
-        self.deadline = self.server.now + BODY_S
+            self._stop(self._too_long())
+        self._interrupted = self._parser.should_upgrade()
+        self._allow(BODY_S)
         if self._headers.get(b"expect", b"").lower() == b"100-continue" and not self._replies:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _stop(self, problem: Problem) -> None:
+    def _too_long(self) -> Problem:
+        return Problem(413, f"The body is longer than {self._limit} bytes.")
+
+    def _stop(self, problem: Problem) -> NoReturn:
         self._refuse(problem)
         raise _StopParsing
 
-    def _refuse_head(self) -> None:
-        self._refuse(Problem(431, f"The head of the request is longer than {MAX_HEAD_BYTES} bytes."))
-
     def _refuse(self, problem: Problem) -> None:
         """Answer a request that will not be read to its end; after the answers before it, the connection closes."""
-        path = self._target.partition(b"?")[0]
-        reply = Reply(self, head_only=False, close=True)
+        path, _ = _split(self._target)
         self._closing = True
         self._request = None
-        self._head_bytes = 0
-        self._release_body()
+        self._target = b""
+        self._drop_body()
+        reply = Reply(self, head_only=False, close=True)
         self._replies.append(reply)
         reply.send(self.server.application.refuse(problem, path))
 
     def _linger(self) -> None:
         """Say that nothing more comes, and give the client time to read before the reset that unread input causes."""
-        self.deadline = self.server.now + LINGER_S
-        self._resume()
+        self._closing = True
+        self._allow(LINGER_S)
+        self._steer()
         if self._transport.can_write_eof():
             self._transport.write_eof()
 
-    def _release_body(self) -> None:
-        self.server.bodies_bytes -= self._unread_bytes
-        self._unread_bytes = 0
-        self._body = []
-
-    def _pause(self) -> None:
-        if not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
-
-    def _resume(self) -> None:
-        if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
+    def _drop_body(self) -> None:
+        self._body = bytearray()
+        self.server.bodies.release(self)

@@ -169,6 +169,7 @@ class Intake:
                     self._queue.append(payload, len(job.entries), job.refused)
                 else:
                     self._queue.add_refused(job.refused)
+                    job.refused = Counter()  # counted, even if there is no room yet
                     self._queue.make_sure_of_room()
             except (QueueFullError, QueueBrokenError) as failure:
                 error = failure

@@ -311,6 +311,13 @@ class EmbeddedQueue:
         """The last batch there is; 0 before the first."""
         return self._value("SELECT max(sequence) FROM batches") or 0
 
+    def received_until(self, sequence: int) -> int:
+        """How many entries the batches up to `sequence` held, those dropped since included."""
+        received: int = self._value(
+            "SELECT received - (SELECT coalesce(sum(count), 0) FROM batches WHERE sequence > ?) FROM totals", sequence
+        )
+        return received
+
     def report(self, sink: str, progress: Progress, trouble: str | None = None) -> None:
         """Note how far a sink has come, and what keeps it from going on, if anything does.
 

@@ -35,6 +35,7 @@ from typing import Final
 import duckdb
 import msgspec
 
+from footfall.crashpoint import Point, reach
 from footfall.enrich import COLUMNS, SALT_BYTES, Row, Skip, enrich
 from footfall.errors import AlreadyInUseError, DamagedFileError, FootfallError
 from footfall.event import Entry, Event
@@ -90,8 +91,12 @@ _NOT_TO_BE_HAD: Final = ("Cannot open file", "Is a directory", "No space left on
 """What DuckDB says when the matter is not what the file holds."""
 
 
-def open_database(path: Path) -> duckdb.DuckDBPyConnection:
+def open_database(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     """Open the database, made when it is not there; whoever opens it closes it.
+
+    Args:
+        path: the file.
+        read_only: change nothing, neither in the file nor in its log, and make none.
 
     Raises:
         AlreadyInUseError: another process has it open; the text says which.
@@ -101,6 +106,7 @@ def open_database(path: Path) -> duckdb.DuckDBPyConnection:
     try:
         connection = duckdb.connect(
             path,
+            read_only=read_only,
             config={
                 "memory_limit": _MEMORY_LIMIT,
                 # One processor is left for those who collect.
@@ -201,10 +207,13 @@ class DuckdbSink:
                     before = moved.get(batch.source) or self._positions.get(batch.source, Progress())
                     moved[batch.source] = after = self._append(events, batch, batch_entries, before)
                     rows += after.written - before.written
+            reach(Point.DATABASE_APPENDED)
             self._event_ids.save()
             self._salts.save(now)
             for source, after in moved.items():
                 self._move(source, after)
+            reach(Point.DATABASE_MOVED)
+        reach(Point.DATABASE_COMMITTED)
         self._positions.update(moved)
         self._uncovered_rows += rows
         self._uncovered_since = self._uncovered_since or now
@@ -258,14 +267,16 @@ class DuckdbSink:
         On a full disk nothing is tried: a checkpoint that fails there makes the database unusable for all its users
         until it is opened again.
         """
-        log = _log_of(self._path)
+        log = log_of(self._path)
         log_bytes = log.stat().st_size if log.exists() else 0
         if shutil.disk_usage(self._path.parent).free < log_bytes + _SPARE_BYTES:
             return
+        reach(Point.DATABASE_CHECKPOINTING)
         try:
             self._db.execute("CHECKPOINT")
         except duckdb.TransactionException:  # another transaction is in the way
             return
+        reach(Point.DATABASE_CHECKPOINTED)
         self._uncovered_rows = 0
         self._uncovered_since = None
         self._positions = {
@@ -454,7 +465,7 @@ def _refusal(path: Path, error: duckdb.Error) -> FootfallError:
         return FootfallError(f"{path} can't be opened (database.url): {text}")
     if "replaying WAL" in text:
         return DamagedFileError(
-            f"The log of the database {path} is damaged ({text}). Move {_log_of(path)} away, and that file only: "
+            f"The log of the database {path} is damaged ({text}). Move {log_of(path)} away, and that file only: "
             "the queue still has what was in it, and brings it again."
         )
     return DamagedFileError(
@@ -467,7 +478,8 @@ def _path_of(db: duckdb.DuckDBPyConnection) -> Path:
     return Path(path)
 
 
-def _log_of(path: Path) -> Path:
+def log_of(path: Path) -> Path:
+    """Where DuckDB keeps the write-ahead log of a database."""
     return path.with_name(path.name + ".wal")
 
 

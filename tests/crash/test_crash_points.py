@@ -1,0 +1,113 @@
+"""A crash at each of the named places (`footfall.crashpoint`), under load."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from footfall.crashpoint import VARIABLE, Point
+from footfall.sinks.base import SINKS
+from footfall.visit_line import parse_line
+from harness import Footfall, eventually
+from oracle import Oracle
+
+IN_A_CONSUMER = [f"{point}.{sink}" for point in Point if point.startswith("consumer.") for sink in SINKS]
+IN_AN_IMPORT = [Point.QUEUE_INSERTED, Point.QUEUE_COMMITTED, Point.IMPORT_SENT]
+AT_A_START = [Point.QUEUE_TRIMMED, Point.DATABASE_CHECKPOINTING, Point.DATABASE_CHECKPOINTED]
+"""Reached within seconds only when an earlier life has left something to do."""
+UNDER_LOAD = [
+    *(point for point in Point if point not in [*AT_A_START, Point.IMPORT_SENT] and "consumer." not in point),
+    *IN_A_CONSUMER,
+]
+TIME = 3
+"""The crash comes when the place is reached this often: by then the sinks have positions."""
+ENOUGH = 100
+"""Events that are acknowledged after a recovery, before all is checked."""
+
+QUEUE_BYTES = 3 * 1024 * 1024
+FILLER_BYTES = 2_048
+BEYOND_THE_MARGIN = 600
+"""So many events of that size, and a queue with that limit has some to drop."""
+
+LINES = 6_500
+LINE = '192.0.2.1 - - [12/Nov/2025:09:30:00 +0000] "GET /{number} HTTP/1.1" 200 1 "-" "agent {number}"\n'
+
+
+class Armed:
+    """A Footfall that is to crash once.
+
+    Attributes:
+        footfall: not started yet.
+        marker: the file that is made when it crashes; while it is there, nothing crashes.
+    """
+
+    def __init__(self, directory: Path, point: str, time: int) -> None:
+        self.marker = directory / "crashed"
+        self.footfall = Footfall(
+            directory,
+            FOOTFALL__QUEUE__MAX_BYTES=str(QUEUE_BYTES),
+            **{VARIABLE: f"{point}:{time}:{self.marker}"},
+        )
+
+    def assert_recovered(self, oracle: Oracle) -> None:
+        """See the crash happen and the supervisor start again what crashed, once, under the load that goes on."""
+        eventually(True, self.marker.exists, 20)
+        oracle.note_kill()
+        before = len(oracle.acknowledged)
+        eventually(True, lambda: len(oracle.acknowledged) >= before + ENOUGH, 20)
+        eventually(1, lambda: self.footfall.output().count("killed by signal 9"))
+
+
+@pytest.fixture
+def armed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Armed]:
+    point, time = request.param
+    instance = Armed(tmp_path, point, time)
+    yield instance
+    instance.footfall.kill()
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("armed", [(point, TIME) for point in UNDER_LOAD], ids=UNDER_LOAD, indirect=True)
+def test_crash_under_load(armed: Armed) -> None:
+    """Wherever a process crashes, it is started again, nothing acknowledged is lost and nothing is there twice."""
+    oracle = Oracle(armed.footfall)
+    armed.footfall.start()
+    with oracle.load():
+        armed.assert_recovered(oracle)
+    oracle.check()
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("armed", [(point, 1) for point in AT_A_START], ids=AT_A_START, indirect=True)
+def test_crash_while_starting_after_a_crash(armed: Armed) -> None:
+    """The same where the crash comes while what an earlier crash has left is being brought in order."""
+    oracle = Oracle(armed.footfall, filler_bytes=FILLER_BYTES)
+    armed.marker.touch()
+    armed.footfall.start()
+    with oracle.load():
+        eventually(True, lambda: len(oracle.acknowledged) >= BEYOND_THE_MARGIN, 20)
+        armed.footfall.kill()
+        oracle.note_kill()
+        armed.marker.unlink()
+        armed.footfall.start()
+        armed.assert_recovered(oracle)
+    oracle.check()
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("armed", [(point, TIME) for point in IN_AN_IMPORT], ids=IN_AN_IMPORT, indirect=True)
+def test_crash_of_an_import(armed: Armed) -> None:
+    """An import that crashed goes on when it is run again, and each line is in the visits log once."""
+    log = armed.footfall.directory / "access.log"
+    log.write_text("".join(LINE.format(number=number) for number in range(LINES)), "utf-8")
+
+    crashed = armed.footfall.command("import", str(log), "--site-id", "imported")
+    assert -9 == crashed.returncode, crashed.stderr
+    again = armed.footfall.command("import", str(log), "--site-id", "imported")
+    assert 0 == again.returncode, again.stderr
+
+    armed.footfall.start()
+    armed.footfall.settle()
+    agents = [parse_line(line).user_agent.decode() for line in armed.footfall.lines()]
+    assert [f"agent {number}" for number in range(LINES)] == agents
+    assert LINES == armed.footfall.stats("imported")["total_views"]
