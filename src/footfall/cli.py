@@ -1,5 +1,6 @@
 """The `footfall` command."""
 
+import importlib
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -15,12 +16,15 @@ from footfall.processes.parts import COLLECTOR, REPORTING, ROLES, STORAGE, open_
 from footfall.queue.embedded import EmbeddedQueue
 from footfall.telemetry import configure_logging
 
-_settings_option = click.option(
+settings_option = click.option(
     "--settings",
     "settings_path",
     type=click.Path(path_type=Path, dir_okay=False),
     help=f"The settings file, instead of {config.FILE_NAME} in the working directory.",
 )
+
+_LATER = {"export": "footfall.cli_database", "rebuild": "footfall.cli_database"}
+"""Commands whose module is imported when they are called: `serve` must not have DuckDB in a collector's memory."""
 
 _IMPORT_SHARE = 0.75
 """Of `queue.max_bytes`: when an import fills the queue, it is the import that waits, and hits find room."""
@@ -28,6 +32,15 @@ _IMPORT_SHARE = 0.75
 
 class _Group(click.Group):
     """Says what a person has to do, without a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_LATER])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _LATER:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(importlib.import_module(_LATER[cmd_name]), cmd_name)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
         try:
@@ -46,6 +59,8 @@ def main() -> None:
     footfall serve                     everything on this machine, on one port
     footfall run collector             one role (or more) as a service of its own
     footfall import access.log --site-id my-site
+    footfall export events.ndjson.gz   all events, for other programs or a rebuild
+    footfall rebuild                   the database made anew
     footfall config                    the settings in force
 
     Settings come from appsettings.json in the working directory; each can be given as a variable, too:
@@ -54,7 +69,7 @@ def main() -> None:
 
 
 @main.command()
-@_settings_option
+@settings_option
 def serve(settings_path: Path | None) -> None:
     """Run the whole system on this machine: embedded queue, DuckDB, one port."""
     _run(config.load(settings_path).settings, ROLES)
@@ -62,7 +77,7 @@ def serve(settings_path: Path | None) -> None:
 
 @main.command()
 @click.argument("roles", metavar="ROLE...", nargs=-1, required=True, type=click.Choice(ROLES))
-@_settings_option
+@settings_option
 def run(roles: tuple[str, ...], settings_path: Path | None) -> None:
     r"""Run one or more roles as one service.
 
@@ -80,7 +95,7 @@ def run(roles: tuple[str, ...], settings_path: Path | None) -> None:
 @click.option("--site-id", required=True, help="The site whose log it is, 1 to 128 characters.")
 @click.option("--only-pages", is_flag=True, help="Only successful GETs of documents, not images, styles and scripts.")
 @click.option("--again", is_flag=True, help="Count lines again that an earlier import has counted.")
-@_settings_option
+@settings_option
 def import_(log_path: Path, site_id: str, *, only_pages: bool, again: bool, settings_path: Path | None) -> None:
     """Import an access log (Combined Log Format, plain or gzip).
 
@@ -124,7 +139,7 @@ def _summary(report: ImportReport) -> str:
 
 
 @main.command(name="config")
-@_settings_option
+@settings_option
 def show_config(settings_path: Path | None) -> None:
     """Print the settings in force and where each came from."""
     sources = list(config.load(settings_path).sources())
@@ -150,7 +165,7 @@ def _welcome(settings: config.Settings, roles: tuple[str, ...]) -> str:
     url = f"http://{host}:{section.port}"
     if COLLECTOR in roles:
         lines += [
-            f"  hits and events  {url}/track and {url}/event",
+            f"  hits and events  {url}/track, {url}/event and {url}/events",
             f"  state            {url}/readyz and {url}/ledger",
         ]
     if REPORTING in roles:

@@ -53,6 +53,12 @@ class Point(StrEnum):
     DATABASE_CHECKPOINTING = "database.checkpointing"  # the log is about to be brought into the file
     DATABASE_CHECKPOINTED = "database.checkpointed"  # it was; the queue does not know that it may forget
 
+    # A rebuild, which shares the database's points while it fills the new one.
+    REBUILD_WHOLE = "rebuild.whole"  # the new database is durable, beside the old one
+    REBUILD_KEPT = "rebuild.kept"  # the old one and its log have a second name
+    REBUILD_PARTED = "rebuild.parted"  # the old one's log is gone from beside it
+    REBUILD_REPLACED = "rebuild.replaced"  # the new one has the name; the queue does not know
+
 
 def _nothing(point: Point, part: str = "") -> None:
     """What `reach` is where no test runs."""

@@ -9,6 +9,9 @@ from msgspec import Struct
 
 CONTENT_TYPE = "application/problem+json"
 
+_RENAMED = {413: "Content Too Large", 422: "Unprocessable Content"}
+"""As RFC 9110 has them; older Pythons know the names before it."""
+
 
 class Fault(Struct, frozen=True):
     """One field that is missing or wrong, and what is expected of it."""
@@ -36,13 +39,18 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
         """The document; `extensions` are members of its own kind (RFC 9457, section 3.2)."""
         members: dict[str, Any] = {
             "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
+            "title": phrase(self.status),
             "status": self.status,
             "detail": self.detail,
         }
         if self.faults:
             members["errors"] = self.faults
         return msgspec.json.encode(members | extensions)
+
+
+def phrase(status: int) -> str:
+    """The name of an HTTP status."""
+    return _RENAMED.get(status) or HTTPStatus(status).phrase
 
 
 def faults_of(document: Mapping[str, Any], shape: type[Struct], *, strict: bool = True) -> list[Fault]:

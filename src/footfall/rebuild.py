@@ -108,7 +108,8 @@ def find_logs(path: Path) -> list[Path]:
     path = path.resolve()
     packed = rf"(?:\.gz|{'|'.join(map(re.escape, _OTHER_PACKERS))})?"
     name = re.compile(f"{re.escape(path.stem)}{_ROTATED}{re.escape(path.suffix)}{_ROTATED}{packed}")
-    found = [file for file in path.parent.iterdir() if name.fullmatch(file.name) and file.is_file()]
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    found = [file for file in beside if name.fullmatch(file.name) and file.is_file()]
     for file in found:
         if file.suffix in _OTHER_PACKERS:
             raise BadUsageError(f"{file} can't be read here: unpack it, or compress it with gzip.")

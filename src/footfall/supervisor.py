@@ -93,6 +93,7 @@ class Child:
         self.process: ForkProcess | None = None
         self.ready_fd = -1
         self.is_ready = False
+        self.was_ready = False
         self.started_at = 0.0
         self.backoff_s = 0.0
         self.start_at: float | None = 0.0
@@ -205,6 +206,7 @@ class Supervisor:
         if not child.is_ready:
             with suppress(BlockingIOError):
                 child.is_ready = bool(os.read(child.ready_fd, 1))
+                child.was_ready |= child.is_ready
         if process.is_alive():
             return
         process.join()
@@ -214,9 +216,13 @@ class Supervisor:
             self._ended(child, process.exitcode or 0)
 
     def _ended(self, child: Child, code: int) -> None:
-        """A child is gone that should not be."""
-        if not child.is_ready and code > 0:
-            self._failed_code = code  # it has said why
+        """A child is gone that should not be.
+
+        One that can't start the first time has been given something wrong, and has said so: then nothing runs. Later
+        the others go on: hits are taken while a visits log, say, waits for somebody to look at it.
+        """
+        if not child.was_ready and code > 0:
+            self._failed_code = code
             return
         ran_s = time.monotonic() - child.started_at
         child.backoff_s = 0.0 if ran_s > _STEADY_S else min(_MAX_BACKOFF_S, max(_BACKOFF_S, child.backoff_s * 2))

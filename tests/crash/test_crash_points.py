@@ -16,7 +16,11 @@ IN_AN_IMPORT = [Point.QUEUE_INSERTED, Point.QUEUE_COMMITTED, Point.IMPORT_SENT]
 AT_A_START = [Point.QUEUE_TRIMMED, Point.DATABASE_CHECKPOINTING, Point.DATABASE_CHECKPOINTED]
 """Reached within seconds only when an earlier life has left something to do."""
 UNDER_LOAD = [
-    *(point for point in Point if point not in [*AT_A_START, Point.IMPORT_SENT] and "consumer." not in point),
+    *(
+        point
+        for point in Point
+        if point not in [*AT_A_START, Point.IMPORT_SENT] and not point.startswith(("consumer.", "rebuild."))
+    ),
     *IN_A_CONSUMER,
 ]
 TIME = 3

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,9 +51,8 @@ def _is_whole(command: str) -> bool:
 
 
 def _comparable(answer: str) -> str:
-    """Without the time of day, and with what HTTP's statuses are called by this Python."""
-    answer = re.sub(r"^date: .*$", "date: now", answer.replace("\r", ""), flags=re.MULTILINE)
-    return answer.replace("Unprocessable Entity", HTTPStatus.UNPROCESSABLE_ENTITY.phrase).strip()
+    """Without the time of day."""
+    return re.sub(r"^date: .*$", "date: now", answer.replace("\r", ""), flags=re.MULTILINE).strip()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl: apt-get install curl")

@@ -23,6 +23,8 @@ Writer = asyncio.StreamWriter
 class Echo:
     """Answers with the request's body or path; `/large` at length, `/soon` in the loop's next turn, `/later` when told.
 
+    `/broken` is an error of ours.
+
     Attributes:
         handled: requests so far.
         begun: requests with a body whose heads are there.
@@ -42,6 +44,8 @@ class Echo:
             self.held.append(reply)
         elif request.path == b"/soon":
             asyncio.get_running_loop().call_soon(reply.send, Response(200, b"x" * 10_000))
+        elif request.path == b"/broken":
+            raise ZeroDivisionError
         elif request.path == b"/large":
             reply.send(Response(200, b"x" * 100_000))
         else:
@@ -268,6 +272,49 @@ def test_client_that_reads_late_gets_everything() -> None:
             writer.close()
 
             assert [100_000] * 300 + [1] == [len(answer.body) for answer in received]
+
+    run(main)
+
+
+@pytest.mark.usefixtures("_hurried")
+def test_client_that_reads_slowly_gets_everything() -> None:
+    """A slow network is no offence: time is up only for a client that takes nothing at all."""
+    count = 60
+
+    async def main() -> None:
+        async with serving() as fixture:
+            reader, writer = await fixture.connect()
+            writer.write(get(b"/large") * count + get(b"/", b"Connection: close"))
+            wire = b""
+            while part := await reader.read(300_000):
+                wire += part
+                await asyncio.sleep(0.1)
+            writer.close()
+
+            assert count + 1 == len(parse_answers(wire))
+
+    run(main)
+
+
+def test_answers_that_all_clients_leave_unread_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has left some unread longest is cut off; others go on."""
+    monkeypatch.setattr(http, "MAX_UNREAD_BYTES", 250_000)
+
+    async def main() -> None:
+        async with serving() as fixture:
+            clients = [socket.create_connection(("127.0.0.1", fixture.port)) for _ in range(6)]
+            for number, client in enumerate(clients, 1):
+                client.sendall(get(b"/large") * 100)
+                await until(lambda number=number: fixture.application.handled >= number)  # type: ignore[misc]
+                await asyncio.sleep(0.05)
+            await until(lambda: 0 < len(fixture.server.connections) < 6)
+
+            reader, writer = await asyncio.open_connection(sock=clients.pop())
+            writer.write(get(b"/", b"Connection: close"))
+            assert [100_000] * 100 + [1] == [len(answer.body) for answer in await answers(reader)]
+            writer.close()
+            for client in clients:
+                client.close()
 
     run(main)
 
@@ -520,6 +567,67 @@ def test_drain_does_not_wait_for_ever() -> None:
             with suppress(ConnectionError):
                 assert b"" == await reader.read()
             writer.close()
+
+    run(main)
+
+
+# Errors, and limits of a message.
+
+
+def test_error_of_ours_is_answered_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    """500 for its request, the reason in the log, and everybody else is served."""
+
+    async def main() -> None:
+        async with serving() as fixture:
+            reader, writer = await fixture.connect()
+            writer.write(get(b"/before") + get(b"/broken") + get(b"/after"))
+            received = await answers(reader)
+            writer.close()
+            other, other_writer = await fixture.connect()
+            other_writer.write(get(b"/other", b"Connection: close"))
+            [answer] = await answers(other)
+            other_writer.close()
+
+            assert [200, 500] == [answer.status for answer in received]
+            assert b"/other" == answer.body
+
+    run(main)
+    assert ["ERROR"] == [record.levelname for record in caplog.records]
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize(("lines", "status"), [(254, 200), (256, 431)])
+def test_lines_of_a_head_are_bounded(lines: int, status: int) -> None:
+    """Short ones, too: each costs something. Two are in every request here."""
+
+    async def main() -> None:
+        async with serving() as fixture:
+            reader, writer = await fixture.connect()
+            writer.write(get(b"/", b"Connection: close", *[b"a:"] * lines))
+            [answer] = await answers(reader)
+            writer.close()
+
+            assert status == answer.status
+
+    run(main)
+
+
+@pytest.mark.parametrize(("length", "status"), [(60_000, 200), (70_000, 431)])
+@pytest.mark.parametrize("size", [500, 5_000, 100_000], ids="in pieces of {}".format)
+def test_head_is_measured_the_same_however_it_comes(length: int, status: int, size: int) -> None:
+    """The limit is 64 kB, whatever the pieces."""
+
+    async def main() -> None:
+        async with serving() as fixture:
+            reader, writer = await fixture.connect()
+            wire = get(b"/", b"Connection: close", *[b"a: %b" % (b"x" * 996)] * (length // 1_000))
+            for place in range(0, len(wire), size):
+                writer.write(wire[place : place + size])
+                await asyncio.sleep(0.001)
+            [answer] = await answers(reader)
+            writer.close()
+
+            assert status == answer.status
 
     run(main)
 

@@ -21,7 +21,7 @@ def test_body_has_the_members_of_the_rfc() -> None:
 
     assert {
         "type": "about:blank",
-        "title": "Unprocessable Entity",
+        "title": "Unprocessable Content",
         "status": 422,
         "detail": "The event was not accepted.",
         "errors": [{"field": "site_id", "detail": "is required"}],

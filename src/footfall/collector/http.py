@@ -32,7 +32,7 @@ from typing import Final, NoReturn, Protocol, cast
 import httptools
 
 from footfall.collector.address import parse_address
-from footfall.problem import CONTENT_TYPE, Problem
+from footfall.problem import CONTENT_TYPE, Problem, phrase
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_FIELDS: Final = 256
@@ -59,6 +59,7 @@ _LOOKED_AT = 64
 """Connections looked at to find one that can go, so that a flood of new ones costs the same each."""
 _BACKLOG = 4_096
 """Connections the system holds until they are accepted; uvloop's own 100 would make others wait a second for theirs."""
+_SLASH = ord("/")
 _ABOUT_BODY = (b"content-length", b"transfer-encoding", b"connection")
 
 _log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class Response:
     def __init__(
         self, status: int, body: bytes = b"", content_type: str = "", headers: Mapping[str, str] | None = None
     ) -> None:
-        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+        lines = [f"HTTP/1.1 {status} {phrase(status)}"]
         if content_type:
             lines.append(f"content-type: {content_type}")
         if status != HTTPStatus.NO_CONTENT:
@@ -110,7 +111,8 @@ class Request:
     def __init__(self, method: bytes, target: bytes, headers: dict[bytes, bytes], peer: str | None) -> None:
         self.method = method
         self.target = target
-        self.path, self.query = _split(target)
+        path, _, self.query = target.partition(b"?")
+        self.path = path if path[0] == _SLASH else _path_of(path)
         self.headers = headers
         self.peer = peer
         self.body = b""
@@ -122,12 +124,9 @@ def _head_before_body(headers: Mapping[bytes, bytes]) -> bytes:
     return b"\r\n".join([b"POST / HTTP/1.1", *said, b"", b""])
 
 
-def _split(target: bytes) -> tuple[bytes, bytes]:
-    """Path and query; a target may be a whole address (RFC 9112, section 3.2.2)."""
-    path, _, query = target.partition(b"?")
-    if not path.startswith(b"/"):
-        path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
-    return path, query
+def _path_of(address: bytes) -> bytes:
+    """The path of a target that is a whole address (RFC 9112, section 3.2.2)."""
+    return b"/" + address.partition(b"://")[2].partition(b"/")[2]
 
 
 class Reply:
@@ -381,9 +380,13 @@ class Connection(asyncio.BufferedProtocol):
                 self.abort()
             return
         self._parse(self.server.piece[:nbytes])
+        if self._target:
+            self._measure(nbytes)
         if nbytes == _PIECE_BYTES:
             self._in_line = True  # there may be more
             self.server.wait_in_line(self)
+        if self._unread:
+            self.deadline = self.server.now + READ_S
         self._steer()
 
     def eof_received(self) -> bool:
@@ -401,7 +404,7 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self._unread = 0
         self.server.unread.release(self)
-        self._allow(LINGER_S if self._closing and not self._replies else IDLE_S)
+        self.deadline = self.server.now + (LINGER_S if self._closing and not self._replies else IDLE_S)
         self._steer()
 
     # What the parser calls.
@@ -413,7 +416,7 @@ class Connection(asyncio.BufferedProtocol):
             self._headers = {}
             self._fields = 0
             self._size = 0
-            self._allow(HEAD_S)
+            self.deadline = self.server.now + HEAD_S
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -454,7 +457,7 @@ class Connection(asyncio.BufferedProtocol):
             request.body = bytes(self._body)
             self._drop_body()
         server = self.server
-        self._allow(IDLE_S)
+        self.deadline = server.now + IDLE_S
         close = server.draining or not self._parser.should_keep_alive()
         reply = Reply(self, request.method == b"HEAD", close)
         self._replies.append(reply)
@@ -496,7 +499,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._unread:
             self._expect_progress()
         elif self._replies or (self._in_line and not self._closing):
-            self._allow(IDLE_S)  # it is ours to go on; the client is not late
+            self.deadline = self.server.now + IDLE_S  # it is ours to go on; the client is not late
         elif self._target and not self._closing:
             self._refuse(Problem(408, "The request did not arrive in time."))
         else:
@@ -527,7 +530,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _parse(self, piece: memoryview) -> None:
         try:
-            self._feed(piece)
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(piece[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, _StopParsing):
                 _log.error("an error that Footfall does not know", exc_info=error.__context__)
@@ -536,29 +541,18 @@ class Connection(asyncio.BufferedProtocol):
             if not self._target and bytes(piece[:10]) == b"GET /track":
                 self._target = b"/track"  # the target itself is what llhttp did not like
             self._refuse(Problem(400, "The request is not valid HTTP/1.1."))
-        else:
-            if self._target:
-                self._measure(len(piece))
 
-    def _feed(self, piece: memoryview) -> None:
-        """Parse; a request to switch protocols is answered as if it had not asked (RFC 9110, section 7.8).
+    def _decline_upgrade(self, rest: memoryview) -> None:
+        """Go on as if the client had not asked to switch protocols (RFC 9110, section 7.8).
 
         llhttp stops after the head of such a request, even if a body follows: the next parser is told so by a head.
         """
-        while True:
-            try:
-                self._parser.feed_data(piece)
-            except httptools.HttpParserUpgrade as upgrade:
-                offset: int = upgrade.args[0]
-                piece = piece[offset:]
-                self._parser = httptools.HttpRequestParser(self)
-                if self._interrupted:
-                    self._interrupted = False
-                    self._parser.feed_data(_head_before_body(self._headers))
-                if not piece:
-                    return
-            else:
-                return
+        self._parser = httptools.HttpRequestParser(self)
+        if self._interrupted:
+            self._interrupted = False
+            self._parser.feed_data(_head_before_body(self._headers))
+        if rest:
+            self._parse(rest)
 
     def _measure(self, size: int) -> None:
         """Count what has come of a message that is not complete: llhttp keeps headers to itself until they are."""
@@ -581,10 +575,6 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 self._transport.pause_reading()
 
-    def _allow(self, seconds: float) -> None:
-        if not self._unread:
-            self.deadline = self.server.now + seconds
-
     def _expect_progress(self) -> None:
         """A client that takes its answers slowly is given time, as long as it takes them."""
         unread = self._transport.get_write_buffer_size()
@@ -600,7 +590,7 @@ class Connection(asyncio.BufferedProtocol):
         if not declared.isdigit() or int(declared[:20]) > self._limit:
             self._stop(self._too_long())
         self._interrupted = self._parser.should_upgrade()
-        self._allow(BODY_S)
+        self.deadline = self.server.now + BODY_S
         if self._headers.get(b"expect", b"").lower() == b"100-continue" and not self._replies:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -613,19 +603,20 @@ class Connection(asyncio.BufferedProtocol):
 
     def _refuse(self, problem: Problem) -> None:
         """Answer a request that will not be read to its end; after the answers before it, the connection closes."""
-        path, _ = _split(self._target)
+        path = self._target.partition(b"?")[0]
         self._closing = True
         self._request = None
         self._target = b""
         self._drop_body()
         reply = Reply(self, head_only=False, close=True)
         self._replies.append(reply)
-        reply.send(self.server.application.refuse(problem, path))
+        reply.send(self.server.application.refuse(problem, path if path.startswith(b"/") else _path_of(path)))
 
     def _linger(self) -> None:
         """Say that nothing more comes, and give the client time to read before the reset that unread input causes."""
         self._closing = True
-        self._allow(LINGER_S)
+        if not self._unread:
+            self.deadline = self.server.now + LINGER_S
         self._steer()
         if self._transport.can_write_eof():
             self._transport.write_eof()

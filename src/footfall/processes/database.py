@@ -14,7 +14,7 @@ from footfall.consumer import Consumer
 from footfall.filelock import FileLock
 from footfall.gate import Gate
 from footfall.observe import Observer
-from footfall.processes.parts import PROCESSOR, REPORTING, give_way, open_queue, role_checks
+from footfall.processes.parts import DATABASE_LOCK, PROCESSOR, REPORTING, give_way, open_queue, role_checks
 from footfall.reporting.api import build_app
 from footfall.sinks.base import SINKS
 from footfall.sinks.duckdb import DuckdbSink, open_database
@@ -40,7 +40,7 @@ def run(
         FootfallError: the database can't be opened, or another process has it.
     """
     give_way()
-    with FileLock(settings.data_path / "database.lock", purpose="the database"):
+    with FileLock(settings.data_path / DATABASE_LOCK, purpose="the database"):
         database = open_database(settings.database_path)
         try:
             with _processing(lifeline, settings, roles, database):

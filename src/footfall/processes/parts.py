@@ -18,7 +18,8 @@ REPORTING: Final = "reporting"
 ROLES: Final = (COLLECTOR, STORAGE, PROCESSOR, REPORTING)
 
 _NICENESS = 5
-_LOCKS = {STORAGE: "visit_log.lock", PROCESSOR: "database.lock", REPORTING: "database.lock"}
+DATABASE_LOCK: Final = "database.lock"
+_LOCKS = {STORAGE: "visit_log.lock", PROCESSOR: DATABASE_LOCK, REPORTING: DATABASE_LOCK}
 """Held, in `data_dir`, by the process that has the role."""
 _SINK_OF = {STORAGE: VISIT_LOG, PROCESSOR: DATABASE}
 

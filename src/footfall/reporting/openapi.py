@@ -1,6 +1,5 @@
 """The OpenAPI 3.1 document of every endpoint, the collector's included."""
 
-from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
@@ -9,7 +8,7 @@ from msgspec import Struct
 from footfall import __version__
 from footfall.event import MAX_EVENTS, MAX_EVENTS_BYTES, MAX_PATH, MAX_SITE_ID, MAX_USER_ID, EventBody, ManyAccepted
 from footfall.observe import Ledger
-from footfall.problem import CONTENT_TYPE, Fault
+from footfall.problem import CONTENT_TYPE, Fault, phrase
 from footfall.reporting.stats import StatsAnswer, StatsQuery
 
 _Json = dict[str, Any]
@@ -296,7 +295,7 @@ def _busy(description: str) -> _Json:
 
 
 def _problem(status: int, description: str, *faults: Fault) -> _Json:
-    example = ProblemBody("about:blank", HTTPStatus(status).phrase, status, description, list(faults))
+    example = ProblemBody("about:blank", phrase(status), status, description, list(faults))
     return {
         "description": description,
         "content": {CONTENT_TYPE: {"schema": _reference(ProblemBody), "example": _without_empty(example)}},

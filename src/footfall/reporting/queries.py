@@ -85,3 +85,5 @@ class Reader:
                 yield cursor
             except duckdb.InterruptException as error:
                 raise TimeoutError(f"the report took longer than {self._limit_ms} ms") from error
+            except duckdb.OutOfMemoryException as error:
+                raise TimeoutError("the report needs more memory than there is while others are made") from error

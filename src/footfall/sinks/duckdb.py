@@ -26,7 +26,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from pathlib import Path
@@ -81,6 +81,7 @@ CREATE TABLE format (version INTEGER NOT NULL);
 """
 _FORMAT: Final = 1
 _MEMORY_LIMIT: Final = "512MB"
+_MAKING: Final = ".making"
 _SPARE_BYTES: Final = 16 * 1024 * 1024
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the database holds UTC without saying so
 _EPOCH_DAY: Final = _EPOCH.date()
@@ -104,25 +105,16 @@ def open_database(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConn
         FootfallError: the file can't be made or opened.
     """
     try:
-        connection = duckdb.connect(
-            path,
-            read_only=read_only,
-            config={
-                "memory_limit": _MEMORY_LIMIT,
-                # One processor is left for those who collect.
-                "threads": max(1, (os.cpu_count() or 1) - 1),
-                # Never reached: see the module's docstring.
-                "checkpoint_threshold": "1TB",
-                "enable_external_access": False,
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-            },
-        )
+        if not read_only and not path.exists():
+            _make(path.resolve())
+        connection = _connect(path, read_only=read_only)
     except duckdb.Error as error:
         raise _refusal(path, error) from error
+    except OSError as error:
+        raise FootfallError(f"{path} can't be made (database.url): {error.strerror}") from error
     try:
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
-        _prepare(connection, path)
+        _check_format(connection, path)
     except duckdb.Error as error:
         connection.close()
         raise _refusal(path, error) from error
@@ -435,15 +427,48 @@ def _event_number(event: Event) -> int:
     return int.from_bytes(digest.digest(), "big", signed=True)
 
 
-def _prepare(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Make the tables in a new file, check the format of an old one."""
-    tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-    if not tables:
+def _connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(
+        path,
+        read_only=read_only,
+        config={
+            "memory_limit": _MEMORY_LIMIT,
+            # One processor is left for those who collect.
+            "threads": max(1, (os.cpu_count() or 1) - 1),
+            # Never reached: see the module's docstring.
+            "checkpoint_threshold": "1TB",
+            "enable_external_access": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        },
+    )
+
+
+def _make(path: Path) -> None:
+    """Make a new database beside its place and give it its name when it is whole.
+
+    DuckDB can't open a file that it was killed while making.
+    """
+    unfinished = path.with_name(path.name + _MAKING)
+    # The log of a database that is gone belongs to no other.
+    for left in (unfinished, log_of(unfinished), log_of(path)):
+        left.unlink(missing_ok=True)
+    with closing(_connect(unfinished)) as connection:
         connection.begin()
         connection.execute(_SCHEMA)
         connection.execute("INSERT INTO format VALUES (?)", [_FORMAT])
         connection.commit()
-        return
+        connection.execute("CHECKPOINT")
+    unfinished.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _check_format(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
     versions = connection.execute("SELECT version FROM format").fetchall() if "format" in tables else []
     if versions != [(_FORMAT,)]:
         found = f"has format {versions[0][0]}" if versions else "was not made by Footfall"

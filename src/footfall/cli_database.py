@@ -1,0 +1,155 @@
+"""Those commands of `footfall` that open the database, which nobody else may have open meanwhile."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import click
+
+from footfall import config, service
+from footfall.cli import settings_option
+from footfall.errors import BadUsageError, FootfallError
+from footfall.event import MAX_SITE_ID
+from footfall.export import Export, count_events, write_export
+from footfall.filelock import FileLock
+from footfall.logfile import LogFile
+from footfall.processes.parts import DATABASE_LOCK, open_queue
+from footfall.rebuild import NOT_REBUILT, RebuildReport, find_logs, rebuild_from_export, rebuild_from_logs
+from footfall.sinks.duckdb import open_database
+
+
+@click.command()
+@click.argument("export_path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+@settings_option
+def export(export_path: Path, settings_path: Path | None) -> None:
+    """Write all events to FILE, a JSON object a line; compressed if its name ends in .gz.
+
+    Stop Footfall first (its processor, where the roles run apart): one process can have the database open.
+
+    The first line says what follows and is what `footfall rebuild --events FILE` goes by. Addresses and user agents
+    are not in the database, and so not in FILE.
+    """
+    settings = config.load(settings_path).settings
+    path = settings.database_path
+    if not path.exists():
+        raise FootfallError(f"There is no database at {path.absolute()} (data_dir, database.url).")
+    with (
+        _database_lock(settings),
+        closing(open_database(path, read_only=True)) as database,
+        click.progressbar(length=count_events(database), label=export_path.name, file=sys.stderr) as bar,
+    ):
+        count = write_export(database, export_path, on_progress=bar.update)
+    click.echo(f"{count:,} events exported")
+
+
+@click.command()
+@click.option(
+    "--log",
+    "log_paths",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A visits log, plain or gzip, instead of the one in storage.path and its rotated files. Can be repeated.",
+)
+@click.option(
+    "--events",
+    "export_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Exported events (footfall export), instead of the visits log.",
+)
+@click.option(
+    "--site",
+    "pairs",
+    metavar="HOST=SITE_ID",
+    multiple=True,
+    help="Hits of the log whose referrer is on HOST count for SITE_ID. Can be repeated.",
+)
+@settings_option
+def rebuild(
+    log_paths: tuple[Path, ...], export_path: Path | None, pairs: tuple[str, ...], settings_path: Path | None
+) -> None:
+    """Make the database anew, by the present rules, from the visits log and the queue, or from exported events.
+
+    Stop Footfall first (its processor, where the roles run apart). Collecting may go on. The old database is left
+    alone until the new one is whole, and is then kept under another name.
+
+    What the queue still holds comes back as it was sent. Older than that, the visits log has hits only, without what
+    their query said. So the site and the page are those of the referrer (name the sites with --site), a visitor is
+    told by address and user agent, and hits without a referrer, imported logs and posted events are not what they
+    were, or not there. An export has all of it, but browsers and visitors are taken from it as they are.
+    """
+    if export_path is not None and (log_paths or pairs):
+        raise BadUsageError("--events is used instead of a visits log: leave out --log and --site.")
+    sites = dict(map(_site, pairs))
+    settings = config.load(settings_path).settings
+    service.prepare(settings)
+    with (
+        _database_lock(settings),
+        closing(open_queue(settings)) as queue,
+        ExitStack() as files,
+    ):
+        if export_path is not None:
+            export = files.enter_context(LogFile(export_path))
+            with _bar(export.size + queue.state().bytes) as on_progress:
+                report = rebuild_from_export(settings.database_path, queue, Export(export), on_progress=on_progress)
+        else:
+            paths = log_paths or find_logs(Path(settings.storage.path))
+            if not paths and not queue.last_sequence():
+                raise FootfallError(
+                    f"There is nothing to rebuild from: no {settings.storage.path}, nothing in the queue."
+                )
+            logs = [files.enter_context(LogFile(path)) for path in paths]
+            with _bar(sum(log.size for log in logs) + queue.state().bytes) as on_progress:
+                report = rebuild_from_logs(settings.database_path, queue, logs, sites=sites, on_progress=on_progress)
+    click.echo("\n".join(_summary(report)))
+
+
+def _database_lock(settings: config.Settings) -> FileLock:
+    return FileLock(settings.data_path / DATABASE_LOCK, purpose="the database")
+
+
+def _site(pair: str) -> tuple[str, str]:
+    """The host and the site id of a `--site`."""
+    host, _, site_id = pair.partition("=")
+    if not host or not 1 <= len(site_id) <= MAX_SITE_ID:
+        raise BadUsageError(
+            f"--site {pair}: write HOST=SITE_ID, as in blog.example=my-site; a site id has 1 to {MAX_SITE_ID} characters."
+        )
+    return host.lower(), site_id
+
+
+@contextmanager
+def _bar(length: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar of `length` bytes, and what moves it on by so many; it is full when the block is done."""
+    with click.progressbar(length=length, label="rebuild", file=sys.stderr) as bar:
+        yield bar.update
+        # What the queue takes on disk is more than what is read out of it.
+        bar.update(max(0, length - bar.pos))
+
+
+def _summary(report: RebuildReport) -> Iterator[str]:
+    parts = {
+        "exported": report.from_export,
+        "from the visits log": report.from_log,
+        "from the queue": report.from_batches,
+    }
+    made_of = ", ".join(f"{count:,} {origin}" for origin, count in parts.items() if count)
+    yield f"The new database has {report.events:,} events" + (f": {made_of}." if made_of else ".")
+    if report.kept is not None:
+        had = "an unknown number of" if report.old_events is None else f"{report.old_events:,}"
+        yield f"The old one has {had} events. It is kept as {report.kept}: delete it when you don't need it."
+    if report.salts_lost is not None:
+        yield f"Visitors of the last days may be counted again: the old database can't be read. {report.salts_lost}"
+    for reason, count in sorted(report.skipped.items()):
+        yield f"{count:,} hits of the log skipped: {reason}"
+    for path, malformed in report.malformed.items():
+        numbers = ", ".join(f"{number:,}" for number in malformed.lines)
+        more = ", ..." if malformed.count > len(malformed.lines) else ""
+        yield f"{malformed.count:,} lines skipped that are not whole lines of a visits log: {path} (line {numbers}{more})"
+    if report.sites:
+        sites = ", ".join(f"{site_id} {count:,}" for site_id, count in report.sites)
+        yield f"The log's hits went to (name sites by their hosts with --site): {sites}"
+    if report.not_rebuilt:
+        yield f"{report.not_rebuilt:,} entries could not be brought back; the ledger has them as {NOT_REBUILT}."
