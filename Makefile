@@ -20,6 +20,10 @@ check: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev ## run the benchmarks and print their tables
 	$(BIN)/python -m bench
 
+RUNS ?= 1000
+crash: $(VENV)/.installed-dev ## kill at every system call, then RUNS times each part at random, and check what is written
+	PYTHONPATH=tests $(BIN)/python -m crash --runs $(RUNS)
+
 services: ## what the full test run needs beyond Python (Debian packages)
 	deploy/services
 

@@ -98,7 +98,7 @@ def rebuild(
             paths = log_paths or find_logs(Path(settings.storage.path))
             if not paths and not queue.last_sequence():
                 raise FootfallError(
-                    f"There is nothing to rebuild from: no {settings.storage.path}, nothing in the queue."
+                    f"There is nothing to rebuild from: no {settings.storage.path}, and the queue is empty."
                 )
             logs = [files.enter_context(LogFile(path)) for path in paths]
             with _bar(sum(log.size for log in logs) + queue.state().bytes) as on_progress:
@@ -115,7 +115,8 @@ def _site(pair: str) -> tuple[str, str]:
     host, _, site_id = pair.partition("=")
     if not host or not 1 <= len(site_id) <= MAX_SITE_ID:
         raise BadUsageError(
-            f"--site {pair}: write HOST=SITE_ID, as in blog.example=my-site; a site id has 1 to {MAX_SITE_ID} characters."
+            f"--site {pair}: write HOST=SITE_ID, as in blog.example=my-site. "
+            f"A site id has 1 to {MAX_SITE_ID} characters."
         )
     return host.lower(), site_id
 
@@ -147,7 +148,7 @@ def _summary(report: RebuildReport) -> Iterator[str]:
     for path, malformed in report.malformed.items():
         numbers = ", ".join(f"{number:,}" for number in malformed.lines)
         more = ", ..." if malformed.count > len(malformed.lines) else ""
-        yield f"{malformed.count:,} lines skipped that are not whole lines of a visits log: {path} (line {numbers}{more})"
+        yield f"{malformed.count:,} lines of {path} skipped: not whole, or not a visit (line {numbers}{more})"
     if report.sites:
         sites = ", ".join(f"{site_id} {count:,}" for site_id, count in report.sites)
         yield f"The log's hits went to (name sites by their hosts with --site): {sites}"

@@ -24,7 +24,7 @@ class CollectorSettings(Struct, frozen=True, forbid_unknown_fields=True):
     host: Host = "127.0.0.1"
     port: Port = 8000
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
-    max_body_bytes: Annotated[int, Meta(ge=256, le=16 * 1024 * 1024)] = 65_536
+    max_body_bytes: Annotated[int, Meta(ge=1, le=16 * 1024 * 1024)] = 65_536
     trusted_proxies: list[str] = []
     pixel_url: str | None = None
 
@@ -32,7 +32,7 @@ class CollectorSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class QueueSettings(Struct, frozen=True, forbid_unknown_fields=True):
     url: str | None = None
     durability: Literal["disk", "memory"] = "disk"
-    max_bytes: Annotated[int, Meta(ge=1024 * 1024)] = 1 << 30
+    max_bytes: Annotated[int, Meta(ge=128 * 1024)] = 1 << 30
 
 
 class StorageSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,7 +46,7 @@ class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class ReportingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     host: Host = "127.0.0.1"
     port: Port = 8001
-    token: Annotated[str, Meta(min_length=8)] | None = None
+    token: Annotated[str, Meta(min_length=1)] | None = None
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):

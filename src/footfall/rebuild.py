@@ -54,8 +54,6 @@ NOT_REBUILT: Final = "not_rebuilt"
 LOG_SOURCE: Final = "visits log"
 """The source, in `positions`, of rows that came from the visits log and from no queue that is known."""
 
-_BATCH_LINES: Final = 10_000
-_LINES_A_TICK: Final = 1_000
 _CHUNK_ROWS: Final = 10_000
 _LATEST_NS: Final = 2**63 - 1
 _CACHE_KIB: Final = 65_536
@@ -78,7 +76,6 @@ class RebuildReport(Struct):
         from_batches: events from the queue's batches.
         from_log: those from the visits log.
         from_export: exported ones.
-        already: lines of the log that batches hold, too.
         skipped: lines of the log that have no place in the database, by reason.
         malformed: lines that are none, by file.
         sites: the sites with the most events from the log, with how many.
@@ -92,7 +89,6 @@ class RebuildReport(Struct):
     from_batches: int = 0
     from_log: int = 0
     from_export: int = 0
-    already: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     malformed: dict[Path, Skipped] = field(default_factory=dict)
     sites: list[tuple[str, int]] = field(default_factory=list)
@@ -213,16 +209,15 @@ class _Rebuild:
         number = consumed = 0
         try:
             for number, line in enumerate(_lines_in(log), 1):
-                if retained.take(line):
-                    self._report.already += 1
-                elif (hit := _hit_of(line, sites)) is None:
-                    self._report.malformed.setdefault(log.path, Skipped()).add(number)
-                else:
-                    hits.append(hit)
-                if len(hits) == _BATCH_LINES:
+                if not retained.take(line):
+                    hit = _hit_of(line, sites)
+                    if hit is None:
+                        self._report.malformed.setdefault(log.path, Skipped()).add(number)
+                    else:
+                        hits.append(hit)
+                if number % _CHUNK_ROWS == 0:
                     _write_hits(sink, hits)
                     hits = []
-                if number % _LINES_A_TICK == 0:
                     self._on_progress(log.consumed() - consumed)
                     consumed = log.consumed()
         except ReadError as error:
@@ -259,6 +254,7 @@ class _Rebuild:
         """
         queue = progress.get(self._queue.source, Progress())
         log = progress.get(LOG_SOURCE, Progress())
+        self._report.skipped = log.skipped
         skipped = Counter(queue.skipped)
         # The logs may have had what the disk has damaged since.
         unreadable = skipped.pop(UNREADABLE, 0)

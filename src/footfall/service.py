@@ -108,8 +108,8 @@ def _refuse_what_cannot_be(settings: Settings, roles: tuple[str, ...]) -> None:
     host = _public_host(settings, roles)
     if settings.reporting.token is None and not is_loopback(host):
         raise BadSettingError(
-            f"reporting.token: reports would be open to everybody who can reach {host}. Set a token of at least 8 "
-            "characters, or listen on 127.0.0.1."
+            f"reporting.token: reports would be open to everybody who can reach {host}. Set a long "
+            "random one (FOOTFALL__REPORTING__TOKEN=…), or listen on 127.0.0.1."
         )
 
 

@@ -49,8 +49,8 @@ OTHERS: dict[str, Any] = {
 BOUNDS = [
     ("collector.port", 1, 65_535),
     ("collector.workers", 1, 64),
-    ("collector.max_body_bytes", 256, 16 * 1024 * 1024),
-    ("queue.max_bytes", 1024 * 1024, None),
+    ("collector.max_body_bytes", 1, 16 * 1024 * 1024),
+    ("queue.max_bytes", 128 * 1024, None),
     ("reporting.port", 1, 65_535),
 ]
 
@@ -330,7 +330,7 @@ def test_token_is_shown_to_nobody() -> None:
 
     assert "correct-horse" not in shown
     assert "***" in shown
-    assert "hunter2" not in refusal({"FOOTFALL__REPORTING__TOKEN": "hunter2"})
+    assert "hunter 2" not in refusal({"FOOTFALL__REPORTING__TOKEN": "hunter 2"})
 
 
 @pytest.mark.parametrize("key", ["queue.url", "database.url"])

@@ -67,9 +67,13 @@ class Fixture:
         self.server = server
         self.application = application
         self.port = port
+        self.writers: list[Writer] = []
 
     async def connect(self) -> tuple[Reader, Writer]:
-        return await asyncio.open_connection("127.0.0.1", self.port)
+        """A client; it is closed in the end."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.writers.append(writer)
+        return reader, writer
 
 
 @asynccontextmanager
@@ -78,10 +82,15 @@ async def serving(*, max_connections: int = 100) -> AsyncIterator[Fixture]:
     server = Server(application, max_connections=max_connections)
     listener = socket.create_server(("127.0.0.1", 0))
     await server.start(listener)
+    fixture = Fixture(server, application, listener.getsockname()[1])
     try:
-        yield Fixture(server, application, listener.getsockname()[1])
+        yield fixture
     finally:
         await server.drain(0)
+        for writer in fixture.writers:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
@@ -136,7 +145,6 @@ def test_head_that_does_not_come_is_told_so(wire: bytes) -> None:
             reader, writer = await fixture.connect()
             writer.write(wire)
             [answer] = await answers(reader)
-            writer.close()
 
             assert (408, "close") == (answer.status, answer.headers["connection"])
             assert [(408, b"/track")] == fixture.application.refused
@@ -153,7 +161,6 @@ def test_body_that_does_not_come_is_told_so() -> None:
             reader, writer = await fixture.connect()
             writer.write(post(b"x" * 100)[:-1])
             [answer] = await answers(reader)
-            writer.close()
 
             assert (408, "close") == (answer.status, answer.headers["connection"])
             assert (0, [(408, b"/event")]) == (fixture.application.handled, fixture.application.refused)
@@ -177,7 +184,6 @@ def test_client_that_sends_a_little_now_and_then_gains_no_time(start: bytes) -> 
                 writer.write(b"a")
                 await asyncio.sleep(0.02)
             [answer] = parse_answers(read.result())
-            writer.close()
 
             assert 408 == answer.status
 
@@ -194,7 +200,6 @@ def test_idle_connection_is_closed_without_a_word(before: bytes) -> None:
             reader, writer = await fixture.connect()
             writer.write(before)
             received = await answers(reader)
-            writer.close()
 
             assert [200] * bool(before) == [answer.status for answer in received]
             assert [] == fixture.application.refused
@@ -215,7 +220,6 @@ def test_client_does_not_pay_for_an_answer_that_takes_time() -> None:
             fixture.application.held[0].send(Response(200, b"at last"))
 
             assert b"at last" == (await answers(reader))[0].body
-            writer.close()
 
     run(main)
 
@@ -269,7 +273,6 @@ def test_client_that_reads_late_gets_everything() -> None:
             writer.write(get(b"/", b"Connection: close"))
             await asyncio.sleep(0.3)
             received = await answers(reader)
-            writer.close()
 
             assert [100_000] * 300 + [1] == [len(answer.body) for answer in received]
 
@@ -289,7 +292,6 @@ def test_client_that_reads_slowly_gets_everything() -> None:
             while part := await reader.read(300_000):
                 wire += part
                 await asyncio.sleep(0.1)
-            writer.close()
 
             assert count + 1 == len(parse_answers(wire))
 
@@ -312,7 +314,6 @@ def test_answers_that_all_clients_leave_unread_are_bounded(monkeypatch: pytest.M
             reader, writer = await asyncio.open_connection(sock=clients.pop())
             writer.write(get(b"/", b"Connection: close"))
             assert [100_000] * 100 + [1] == [len(answer.body) for answer in await answers(reader)]
-            writer.close()
             for client in clients:
                 client.close()
 
@@ -339,7 +340,6 @@ def test_client_that_is_owed_many_answers_is_not_read_from() -> None:
                     held[number].send(Response(200, b"%d" % number))
                 sent = len(held)
                 await asyncio.sleep(0)
-            writer.close()
 
             assert [b"%d" % number for number in range(count)] == [answer.body for answer in read.result()]
 
@@ -359,11 +359,9 @@ def test_bodies_of_all_clients_together_are_bounded(monkeypatch: pytest.MonkeyPa
                 reader, writer = await fixture.connect()
                 writer.write(post(b"x" * 8_000, b"Connection: close"))
                 assert [200] == [answer.status for answer in await answers(reader)]
-                writer.close()
 
             assert [503] == [answer.status for answer in await answers(slow)]
             assert [(503, b"/event")] == fixture.application.refused
-            slow_writer.close()
 
     run(main)
 
@@ -383,7 +381,6 @@ def test_bodies_that_are_done_do_not_count(monkeypatch: pytest.MonkeyPatch) -> N
                 reader, writer = await fixture.connect()
                 writer.write(post(b"x" * 6_000, b"Connection: close"))
                 assert [200] == [answer.status for answer in await answers(reader)]
-                writer.close()
                 await until(lambda: not fixture.server.connections)
 
             assert [] == fixture.application.refused
@@ -404,7 +401,6 @@ def test_answers_come_in_the_order_of_the_requests() -> None:
             first.send(Response(200, b"first"))
 
             assert [b"first", b"/at-once", b"second", b"/last"] == [answer.body for answer in await answers(reader)]
-            writer.close()
 
     run(main)
 
@@ -432,8 +428,6 @@ def test_idle_connection_makes_room_for_a_new_one() -> None:
 
             fixture.application.held[0].send(Response(200, b"answered"))
             assert b"answered" in await waiting.readuntil(b"answered")
-            for each in (waiting_writer, idle_writer, other_writer, writer):
-                each.close()
 
     run(main)
 
@@ -451,13 +445,11 @@ def test_new_connection_is_closed_where_none_is_idle() -> None:
             reader, writer = await fixture.connect()
             with suppress(ConnectionError):
                 assert b"" == await reader.read()
-            writer.close()
 
             for reply in fixture.application.held:
                 reply.send(Response(200, b"answered"))
             for reader, writer in busy:
                 assert b"answered" in await reader.readuntil(b"answered")
-                writer.close()
 
     run(main)
 
@@ -495,7 +487,6 @@ def test_client_that_sends_no_more_is_still_answered() -> None:
                 reply.send(Response(200, b"answered"))
 
             assert [200, 200] == [answer.status for answer in await answers(reader)]
-            writer.close()
 
     run(main)
 
@@ -512,7 +503,6 @@ def test_answer_that_is_not_known_closes_the_connection() -> None:
 
             with suppress(ConnectionError):
                 assert b"" == await reader.read()
-            writer.close()
 
     run(main)
 
@@ -566,7 +556,6 @@ def test_drain_does_not_wait_for_ever() -> None:
 
             with suppress(ConnectionError):
                 assert b"" == await reader.read()
-            writer.close()
 
     run(main)
 
@@ -582,11 +571,9 @@ def test_error_of_ours_is_answered_and_said(caplog: pytest.LogCaptureFixture) ->
             reader, writer = await fixture.connect()
             writer.write(get(b"/before") + get(b"/broken") + get(b"/after"))
             received = await answers(reader)
-            writer.close()
             other, other_writer = await fixture.connect()
             other_writer.write(get(b"/other", b"Connection: close"))
             [answer] = await answers(other)
-            other_writer.close()
 
             assert [200, 500] == [answer.status for answer in received]
             assert b"/other" == answer.body
@@ -605,7 +592,6 @@ def test_lines_of_a_head_are_bounded(lines: int, status: int) -> None:
             reader, writer = await fixture.connect()
             writer.write(get(b"/", b"Connection: close", *[b"a:"] * lines))
             [answer] = await answers(reader)
-            writer.close()
 
             assert status == answer.status
 
@@ -625,7 +611,6 @@ def test_head_is_measured_the_same_however_it_comes(length: int, status: int, si
                 writer.write(wire[place : place + size])
                 await asyncio.sleep(0.001)
             [answer] = await answers(reader)
-            writer.close()
 
             assert status == answer.status
 
@@ -647,7 +632,6 @@ def test_answer_from_elsewhere_is_relayed_as_it_is_and_closes() -> None:
             fixture.application.held[0].send_raw(wire)
 
             assert wire == await reader.read()
-            writer.close()
 
     run(main)
 
