@@ -53,7 +53,7 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="footfall")
 def main() -> None:
-    r"""Web analytics that never loses a hit.
+    """Web analytics that never loses a hit.
 
     \b
     footfall serve                     everything on this machine, on one port
@@ -65,7 +65,7 @@ def main() -> None:
 
     Settings come from appsettings.json in the working directory; each can be given as a variable, too:
     FOOTFALL__COLLECTOR__PORT=9000.
-    """
+    """  # noqa: D301 - the \b is click's mark for lines that are not to be wrapped
 
 
 @main.command()
@@ -79,14 +79,14 @@ def serve(settings_path: Path | None) -> None:
 @click.argument("roles", metavar="ROLE...", nargs=-1, required=True, type=click.Choice(ROLES))
 @settings_option
 def run(roles: tuple[str, ...], settings_path: Path | None) -> None:
-    r"""Run one or more roles as one service.
+    """Run one or more roles as one service.
 
     \b
     collector   takes hits (GET /track) and events (POST /event) into the queue
     storage     writes the visits log; there is always one
     processor   writes the database
     reporting   answers /stats
-    """
+    """  # noqa: D301 - the \b is click's mark for lines that are not to be wrapped
     _run(config.load(settings_path).settings, tuple(role for role in ROLES if role in roles))
 
 

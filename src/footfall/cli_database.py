@@ -75,10 +75,12 @@ def rebuild(
     Stop Footfall first (its processor, where the roles run apart). Collecting may go on. The old database is left
     alone until the new one is whole, and is then kept under another name.
 
-    What the queue still holds comes back as it was sent. Older than that, the visits log has hits only, without what
-    their query said. So the site and the page are those of the referrer (name the sites with --site), a visitor is
-    told by address and user agent, and hits without a referrer, imported logs and posted events are not what they
-    were, or not there. An export has all of it, but browsers and visitors are taken from it as they are.
+    What the queue still holds comes back as it was sent; what is older comes from the visits log. That has no events
+    that were posted, and of a hit not what its query said: the site and the page are those of its referrer (see --site
+    for another name), without which it is left out. A line of an imported log counts for its referrer's site, too.
+
+    An export has all events. With --events they come back by the present rules for sources; sites, pages, browsers and
+    visitors stay as they are in it.
     """
     if export_path is not None and (log_paths or pairs):
         raise BadUsageError("--events is used instead of a visits log: leave out --log and --site.")
@@ -132,11 +134,11 @@ def _bar(length: int) -> Iterator[Callable[[int], None]]:
 
 def _summary(report: RebuildReport) -> Iterator[str]:
     parts = {
-        "exported": report.from_export,
-        "from the visits log": report.from_log,
-        "from the queue": report.from_batches,
+        "export": report.from_export,
+        "visits log": report.from_log,
+        "queue": report.from_batches,
     }
-    made_of = ", ".join(f"{count:,} {origin}" for origin, count in parts.items() if count)
+    made_of = ", ".join(f"{count:,} from the {origin}" for origin, count in parts.items() if count)
     yield f"The new database has {report.events:,} events" + (f": {made_of}." if made_of else ".")
     if report.kept is not None:
         had = "an unknown number of" if report.old_events is None else f"{report.old_events:,}"

@@ -24,7 +24,7 @@ _QUEUE_BYTES = 16 * 1024 * 1024
 class Part(StrEnum):
     """What is killed; the value is its name in a report."""
 
-    COLLECTOR = "collector"
+    COLLECTOR = "collector"  # one of them
     STORAGE = "storage"
     DATABASE = "database"
     TREE = "tree"
@@ -57,7 +57,12 @@ def run_rounds(directory: Path, rounds: int, chance: random.Random, tally: Tally
     Raises:
         AssertionError: something was lost, doubled or changed, or Footfall did not come back.
     """
-    footfall = Footfall(directory, FOOTFALL__QUEUE__MAX_BYTES=str(_QUEUE_BYTES))
+    workers = chance.choice([1, 2])
+    footfall = Footfall(
+        directory,
+        FOOTFALL__QUEUE__MAX_BYTES=str(_QUEUE_BYTES),
+        FOOTFALL__COLLECTOR__WORKERS=str(workers),
+    )
     oracle = Oracle(footfall)
     try:
         footfall.start()
@@ -68,7 +73,7 @@ def run_rounds(directory: Path, rounds: int, chance: random.Random, tally: Tally
                 for part in parts:
                     time.sleep(chance.uniform(0.0, _LONGEST_CALM_S))  # the moment of the kill is what is tried out
                     killed_at = time.monotonic()
-                    _kill(footfall, part, oracle)
+                    _kill(footfall, part, oracle, workers)
                     tally.kills[part] += 1
                     # Else the next kill may come while this one is being recovered from.
                     if chance.random() < 0.5:
@@ -80,13 +85,13 @@ def run_rounds(directory: Path, rounds: int, chance: random.Random, tally: Tally
         footfall.kill()
 
 
-def _kill(footfall: Footfall, part: Part, oracle: Oracle) -> None:
+def _kill(footfall: Footfall, part: Part, oracle: Oracle, workers: int) -> None:
     if part is Part.TREE:
         footfall.kill()
         oracle.note_kill()
         footfall.spawn()
         return
-    pid = _await_pid(footfall, part)
+    pid = _await_pid(footfall, part, workers)
     os.kill(pid, signal.SIGKILL)
     if part is Part.COLLECTOR:
         oracle.note_kill()
@@ -94,18 +99,17 @@ def _kill(footfall: Footfall, part: Part, oracle: Oracle) -> None:
         time.sleep(0.001)
 
 
-def _await_pid(footfall: Footfall, part: Part) -> int:
-    """The process that is the part, once it can be told."""
+def _await_pid(footfall: Footfall, part: Part, workers: int) -> int:
+    """The process that is the part, once it can be told: a consumer holds a lock, a collector is what holds none."""
     deadline = time.monotonic() + START_S
     while True:
         children = _children(footfall)
         consumers = {other: _holder(footfall.data_dir / lock) for other, lock in _LOCKS.items()}
-        if part in consumers:
-            found = children & {consumers[part]}
-        else:
-            found = children - set(consumers.values()) if children > set(consumers.values()) else set()
-        if len(found) == 1:
-            return found.pop()
+        holders = set(consumers.values())
+        if part in consumers and consumers[part] in children:
+            return consumers[part]
+        if part is Part.COLLECTOR and holders < children and len(children) == len(holders) + workers:
+            return min(children - holders)
         assert footfall.process.poll() is None, footfall.output()
         assert time.monotonic() < deadline, footfall.output()
         time.sleep(0.005)

@@ -29,3 +29,10 @@ def test_a_kill_between_two_system_calls_loses_and_doubles_nothing(driver: str, 
         numbers = sorted({1 + index * (count - 1) // (OF_EACH_CALL - 1) for index in range(OF_EACH_CALL)})
         killed = [kill_at(driver, call, number, tmp_path) for number in numbers]
         assert killed[0], f"{call} was not killed at"
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("number", range(2, 5))
+def test_a_database_that_was_being_made_is_made_anew(number: int, tmp_path: Path) -> None:
+    """A kill at the first start, between the first blocks of the new database, does not keep it from starting."""
+    assert kill_at("database", "pwrite64", number, tmp_path)

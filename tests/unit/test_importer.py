@@ -446,21 +446,6 @@ def test_a_huge_line_is_skipped_without_being_held(log: Path, queue: EmbeddedQue
     assert peak < 8 << 20
 
 
-def test_a_log_must_be_there(tmp_path: Path) -> None:
-    """A file that is missing is named."""
-    with pytest.raises(BadUsageError, match=r"missing\.log can't be read: No such file or directory\."):
-        LogFile(tmp_path / "missing.log")
-
-
-def test_a_log_must_be_a_file(tmp_path: Path) -> None:
-    """A directory or a pipe is refused, not waited for."""
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    for path in (tmp_path, pipe):
-        with pytest.raises(BadUsageError, match=r"is not a regular file"):
-            LogFile(path)
-
-
 @pytest.mark.parametrize("site_id", ["", "x" * 129, "caf\udce9"])
 def test_a_site_id_must_be_one(log: Path, queue: EmbeddedQueue, site_id: str) -> None:
     """A site id is held to the same limits as an event's, before anything is sent."""

@@ -462,8 +462,12 @@ class Connection(asyncio.BufferedProtocol):
         reply = Reply(self, request.method == b"HEAD", close)
         self._replies.append(reply)
         self._closing = close
-        server.application.handle(request, reply)
-        if close:
+        try:
+            server.application.handle(request, reply)
+        except Exception:  # noqa: BLE001 - one request that Footfall can't deal with must not harm the next
+            _log.exception("an error that Footfall does not know")
+            self._apologise(reply, request.path)
+        if reply.close:
             raise _StopParsing
 
     # What the server and the replies call.
@@ -535,8 +539,7 @@ class Connection(asyncio.BufferedProtocol):
             self._decline_upgrade(piece[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, _StopParsing):
-                _log.error("an error that Footfall does not know", exc_info=error.__context__)
-                self._refuse(Problem(500, "Footfall has met an error that it does not know."))
+                raise
         except httptools.HttpParserError:
             if not self._target and bytes(piece[:10]) == b"GET /track":
                 self._target = b"/track"  # the target itself is what llhttp did not like
@@ -611,6 +614,11 @@ class Connection(asyncio.BufferedProtocol):
         reply = Reply(self, head_only=False, close=True)
         self._replies.append(reply)
         reply.send(self.server.application.refuse(problem, path if path.startswith(b"/") else _path_of(path)))
+
+    def _apologise(self, reply: Reply, path: bytes) -> None:
+        if reply.wire is None:
+            reply.close = self._closing = True
+            reply.send(self.server.application.refuse(Problem(500, "Footfall has met an error of its own."), path))
 
     def _linger(self) -> None:
         """Say that nothing more comes, and give the client time to read before the reset that unread input causes."""
