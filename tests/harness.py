@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -20,11 +21,15 @@ START_S = 20.0
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on, and that no connection is given: those come from 32,768 on."""
+    while True:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", random.randint(10_000, 32_000)))
+            except OSError:
+                continue
+            port: int = probe.getsockname()[1]
+            return port
 
 
 def eventually(expected: _T, actual: Callable[[], _T], timeout_s: float = 10.0) -> None:

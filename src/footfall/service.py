@@ -13,6 +13,7 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from footfall.gate import Gate
 from footfall.processes.parts import COLLECTOR, PROCESSOR, REPORTING, STORAGE, open_queue
 from footfall.supervisor import Child, Lifeline, Supervisor
 
+_PORT_S = 1.0
 _BACKLOG = 4_096
 """Connections the system holds until they are accepted, while a collector is started again, for one."""
 
@@ -114,6 +116,18 @@ def _refuse_what_cannot_be(settings: Settings, roles: tuple[str, ...]) -> None:
 
 
 def _listen(host: str, port: int, setting: str) -> socket.socket:
+    """Listen; where the port is taken, a moment later again: a predecessor that was killed may only be about to end."""
+    deadline = time.monotonic() + _PORT_S
+    while True:
+        try:
+            return _listen_now(host, port, setting)
+        except AlreadyInUseError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _listen_now(host: str, port: int, setting: str) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(

@@ -1,5 +1,4 @@
 import gzip
-import os
 import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator

@@ -536,16 +536,23 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade(piece[upgrade.args[0] :])
+            rest = piece[upgrade.args[0] :]
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, _StopParsing):
                 raise
+            return
         except httptools.HttpParserError:
             if not self._target and bytes(piece[:10]) == b"GET /track":
                 self._target = b"/track"  # the target itself is what llhttp did not like
             self._refuse(Problem(400, "The request is not valid HTTP/1.1."))
+            return
+        else:
+            return
+        self._decline_upgrade()
+        if rest:
+            self._parse(rest)
 
-    def _decline_upgrade(self, rest: memoryview) -> None:
+    def _decline_upgrade(self) -> None:
         """Go on as if the client had not asked to switch protocols (RFC 9110, section 7.8).
 
         llhttp stops after the head of such a request, even if a body follows: the next parser is told so by a head.
@@ -554,8 +561,6 @@ class Connection(asyncio.BufferedProtocol):
         if self._interrupted:
             self._interrupted = False
             self._parser.feed_data(_head_before_body(self._headers))
-        if rest:
-            self._parse(rest)
 
     def _measure(self, size: int) -> None:
         """Count what has come of a message that is not complete: llhttp keeps headers to itself until they are."""
