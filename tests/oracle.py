@@ -129,19 +129,30 @@ class Oracle:
         ledger = self._footfall.ledger()
         assert self._footfall.stop() == 0, self._footfall.output()
         rows, lines = self._rows(), self._lines()
-        self._check_output("database", rows, self.sent - self.refused)
-        self._check_output("visits log", lines, {name for name in self.sent if name.startswith("hit")})
+        sent_hits = {name for name in self.sent if _is_hit(name)}
         promised_hits = {name for name, times in self.served.items() if not self._in_grace(*times)}
-        assert (set(), "lost events") == (self.acknowledged - rows.keys(), "lost events")
-        assert (set(), "lost hits") == (promised_hits - rows.keys(), "lost hits")
-        assert (set(), "lost lines") == (promised_hits - lines.keys(), "lost lines")
-        hits = sum(name.startswith("hit") for name in rows)
+        hits = {name for name in rows if _is_hit(name)}
         duplicates = ledger["received"] - len(rows)
-        assert 0 <= duplicates <= len(self._sent_again)
-        assert {
-            "visit_log": {"written": len(lines), "skipped": _skips(event=ledger["received"] - hits), "pending": 0},
-            "database": {"written": len(rows), "skipped": _skips(duplicate=duplicates), "pending": 0},
-        } == ledger["sinks"]
+        _hold(set(), rows.keys() - (self.sent - self.refused), "in the database, and not sent, or refused, or changed")
+        _hold(set(), lines.keys() - sent_hits, "in the visits log, and not sent, or changed")
+        _hold(set(), _repeated(rows), "more than once in the database")
+        _hold(set(), _repeated(lines), "more than once in the visits log")
+        _hold(set(), self.acknowledged - rows.keys(), "acknowledged, and not in the database")
+        _hold(set(), promised_hits - hits, "served long enough ago, and not in the database")
+        _hold(set(), hits ^ lines.keys(), "in one of the outputs only")
+        assert 0 <= duplicates <= len(self._sent_again), f"{duplicates} of {len(self._sent_again)} are duplicates"
+        _hold(
+            {
+                "visit_log": {
+                    "written": len(lines),
+                    "skipped": _skips(event=ledger["received"] - len(hits)),
+                    "pending": 0,
+                },
+                "database": {"written": len(rows), "skipped": _skips(duplicate=duplicates), "pending": 0},
+            },
+            ledger["sinks"],
+            "the ledger",
+        )
         return Figures(
             sent=len(self.sent),
             acknowledged=len(self.acknowledged),
@@ -152,10 +163,6 @@ class Oracle:
             written=len(rows),
             lines=len(lines),
         )
-
-    def _check_output(self, output: str, found: Counter[str], sent: set[str]) -> None:
-        assert (output, set()) == (output, found.keys() - sent)
-        assert (output, {}) == (output, {name: count for name, count in found.items() if count != 1})
 
     def _in_grace(self, sent_at: float, answered_at: float) -> bool:
         index = bisect_left(self._kills, sent_at)
@@ -252,6 +259,19 @@ class Oracle:
 
 def _referrer(name: str) -> str:
     return f"https://oracle.example/{_digest(name)}"
+
+
+def _is_hit(name: str) -> bool:
+    return name.startswith("hit-")
+
+
+def _repeated(found: Counter[str]) -> set[str]:
+    return {name for name, count in found.items() if count > 1}
+
+
+def _hold(expected: object, actual: object, what: str) -> None:
+    """Assert that they are equal, and say it outside pytest, too."""
+    assert expected == actual, f"{what}: expected {expected!s:.1000}, found {actual!s:.1000}"
 
 
 def _skips(**counts: int) -> dict[str, int]:

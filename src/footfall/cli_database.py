@@ -97,7 +97,8 @@ def rebuild(
             with _bar(export.size + queue.state().bytes) as on_progress:
                 report = rebuild_from_export(settings.database_path, queue, Export(export), on_progress=on_progress)
         else:
-            paths = log_paths or find_logs(Path(settings.storage.path))
+            named = dict.fromkeys(path.resolve() for path in log_paths)
+            paths = list(named) or find_logs(Path(settings.storage.path))
             if not paths and not queue.last_sequence():
                 raise FootfallError(
                     f"There is nothing to rebuild from: no {settings.storage.path}, and the queue is empty."

@@ -152,6 +152,7 @@ class EventBody(Struct, frozen=True):
 
 _decode_body = msgspec.json.Decoder(EventBody).decode
 _decode_any = msgspec.json.Decoder().decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encoder = msgspec.msgpack.Encoder()
 _decode_entries = msgspec.msgpack.Decoder(list[Entry]).decode
@@ -266,23 +267,36 @@ def _timestamp_problem(detail: str) -> Problem:
 
 
 def _faults_of_body(body: bytes, received_ns: int) -> list[Fault]:
-    """Every field that is wrong: the fast decoder stops at the first."""
+    """Every field that is wrong: the fast decoder stops at the first.
+
+    Each is read by itself, so that a number which fits no type at all is blamed on the field that holds it.
+    """
     try:
-        document = _decode_any(body)
-    except msgspec.ValidationError:  # a number too large for anything
-        return [Fault("props", "holds a number that is out of range")]
+        fields = _decode_fields(body)
+        faults = faults_of(fields, EventBody, msgspec.json.decode)
+    except msgspec.ValidationError:
+        return _faults_of_no_object(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _not_json(error) from None
-    if not isinstance(document, dict):
-        return [Fault("", "the body must be a JSON object")]
-    faults = faults_of(document, EventBody)
-    timestamp = document.get("timestamp")
-    if isinstance(timestamp, str):
+    if "timestamp" in fields and all(fault.field != "timestamp" for fault in faults):
+        timestamp = msgspec.json.decode(fields["timestamp"], type=str | None)
         try:
-            _parse_timestamp(timestamp, received_ns)
+            if timestamp is not None:
+                _parse_timestamp(timestamp, received_ns)
         except Problem as problem:
             faults += problem.faults
-    return faults
+    return faults or [Fault("", "a field is given twice, and is wrong once")]
+
+
+def _faults_of_no_object(body: bytes) -> list[Fault]:
+    """The decoder says so at the first byte; whether it is JSON at all shows at the last."""
+    try:
+        _decode_any(body)
+    except msgspec.ValidationError:
+        pass  # a number too large for anything, and JSON for all that
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _not_json(error) from None
+    return [Fault("", "the body must be a JSON object")]
 
 
 def _not_json(error: Exception) -> Problem:

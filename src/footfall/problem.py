@@ -1,6 +1,6 @@
 """Error answers: `application/problem+json`, RFC 9457."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -53,13 +53,15 @@ def phrase(status: int) -> str:
     return _RENAMED.get(status) or HTTPStatus(status).phrase
 
 
-def faults_of(document: Mapping[str, Any], shape: type[Struct], *, strict: bool = True) -> list[Fault]:
+def faults_of(
+    document: Mapping[str, Any], shape: type[Struct], read: Callable[..., object] = msgspec.convert
+) -> list[Fault]:
     """Hold each field of `document` against `shape` and name all that are missing or wrong.
 
     Args:
         document: what was sent, by field name.
         shape: the struct it should have been convertible to.
-        strict: False where all values are text, as in a query.
+        read: makes a value of `type` out of one of the document's, or raises `msgspec.ValidationError`.
     """
     faults = []
     for field in msgspec.structs.fields(shape):
@@ -68,7 +70,7 @@ def faults_of(document: Mapping[str, Any], shape: type[Struct], *, strict: bool 
                 faults.append(Fault(field.encode_name, "is required"))
             continue
         try:
-            msgspec.convert(document[field.encode_name], field.type, strict=strict)
+            read(document[field.encode_name], type=field.type)
         except msgspec.ValidationError as error:
             faults.append(Fault(field.encode_name, _plain(str(error))))
     return faults

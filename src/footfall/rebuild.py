@@ -293,7 +293,8 @@ class _Rebuild:
                 new.execute("CHECKPOINT")
             self._put_in_place()
         except (duckdb.Error, OSError) as error:
-            raise FootfallError(f"The database can't be made anew: {error}. The old one is as it was.") from error
+            reason = str(error).partition("\n")[0]
+            raise FootfallError(f"The database can't be made anew: {reason}. The old one is as it was.") from error
         finally:
             with suppress(OSError):
                 _remove(self._new_path)
@@ -328,7 +329,7 @@ class _Rebuild:
         """Keep the old database by another name, with its log, and give its name to the new one."""
         sync(self._new_path)
         reach(Point.REBUILD_WHOLE)
-        kept = self._path.with_name(f"{self._path.name}.before-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+        kept = self._path.with_name(f"{self._path.name}.before-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
         log = log_of(self._path)
         # By links: there is a database under the old name at any moment.
         if self._path.exists():

@@ -1,11 +1,13 @@
 """The long series of kills: `make crash RUNS=1000`."""
 
+import os
 import random
 import shutil
 import statistics
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import msgspec
 
 from crash.drivers import DRIVERS
 from crash.kills import Tally, run_rounds
-from crash.system_calls import count_calls, kill_at_each, trouble
+from crash.system_calls import every_place, kill_at, trouble
 
 _ROUNDS = 17
 """Of three kills each, from one check of everything to the next: a failure is near its cause, and memory bounded."""
@@ -40,7 +42,7 @@ def main(runs: int, *, system_calls: bool) -> None:
         # Whatever was found ends the series, so a series that came to its end has found none.
         report |= {"lost": 0, "doubled": 0}
     except BaseException as error:
-        report["failed"] = f"{type(error).__name__}: {error}"
+        report["failed"] = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
         click.echo(f"\nwhat was written is in {directory}", err=True)
         raise
     else:
@@ -58,14 +60,18 @@ def _kill_at_system_calls(directory: Path) -> dict[str, Counter[str]]:
     reason = trouble()
     if reason is not None:
         raise click.ClickException(f"{reason} (or: --no-system-calls)")
-    counts = {driver: count_calls(driver, directory) for driver in DRIVERS}
+    places = [place for driver in DRIVERS for place in every_place(driver, directory)]
     killed: dict[str, Counter[str]] = {driver: Counter() for driver in DRIVERS}
-    with click.progressbar(length=sum(count.total() for count in counts.values()), label="system calls") as bar:
-        for driver, calls in counts.items():
-            for call in calls:
-                for _ in kill_at_each(driver, call, directory):
-                    killed[driver][call] += 1
-                    bar.update(1)
+    reached: dict[tuple[str, str], bool] = {}
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        click.progressbar(length=len(places), label="system calls") as bar,
+    ):
+        for place, is_killed in zip(places, pool.map(lambda place: kill_at(place, directory), places), strict=True):
+            killed[place.driver][place.call] += is_killed
+            reached[place.driver, place.call] = is_killed
+            bar.update(1)
+    assert not any(reached.values()), f"some work went on longer than it did undisturbed: {reached}"
     return killed
 
 

@@ -31,7 +31,7 @@ Tell = Callable[[int], None]
 _SOURCE = "a"
 _ADDRESS = "192.0.2.1"
 _QUEUE_BYTES = 1024 * 1024
-_BATCH_BYTES = 40_000
+_BATCH_BYTES = 30_000
 """So that the queue holds more than its margin, a quarter of that limit, and drops batches."""
 _KEPT = 3
 """Batches that the sinks have not passed yet."""

@@ -1,12 +1,13 @@
 """`kill -9` at each system call that changes a file, by strace: the state between any two of them is tried."""
 
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from crash.drivers import DRIVERS, LAST
 
@@ -18,9 +19,17 @@ CALLS = (
 """All that write, sync, rename, remove or cut a file. Where a system lacks one, it is not looked for."""
 _RECOVERY_CALLS = 8
 """A recovery is killed at one of so many of its first calls."""
+_BEYOND = 3
+"""One run may make a few calls more than another."""
 _LIFE_S = 60
-_SIGKILL_CODES = {-9, 128 + 9}
-"""How strace ends when what it traces is killed."""
+
+
+class Place(NamedTuple):
+    """The `number`th `call` of a driver, counted from 1."""
+
+    driver: str
+    call: str
+    number: int
 
 
 def trouble() -> str | None:
@@ -34,7 +43,7 @@ def trouble() -> str | None:
 def count_calls(driver: str, directory: Path) -> Counter[str]:
     """How often the work, undisturbed, makes each of `CALLS`, in the thread that makes it most often."""
     log = directory / "strace.log"
-    _run(driver, _prepared(driver, directory), ["-o", str(log), "-e", _set_of(CALLS)])
+    _run(driver, _prepared(driver, directory / driver), ["-o", str(log), "-e", _set_of(CALLS)])
     by_thread = Counter(tuple(line.partition("(")[0].split()) for line in log.read_text("utf-8").splitlines())
     counts: Counter[str] = Counter()
     for words, number in by_thread.items():
@@ -43,45 +52,46 @@ def count_calls(driver: str, directory: Path) -> Counter[str]:
     return counts
 
 
-def kill_at_each(driver: str, call: str, directory: Path) -> Iterator[bool]:
-    """Kill at the first such call, the second, ..., each in a new directory, until the work comes to its end."""
-    number = 0
-    while True:
-        number += 1
-        is_killed = kill_at(driver, call, number, directory)
-        if not is_killed:
-            return
-        yield is_killed
+def every_place(driver: str, directory: Path) -> list[Place]:
+    """Where to kill the work: at the first of each of `CALLS`, the second, ..., until it comes to its end."""
+    return [
+        Place(driver, call, number)
+        for call, count in count_calls(driver, directory).items()
+        for number in range(1, count + _BEYOND + 1)
+    ]
 
 
-def kill_at(driver: str, call: str, number: int, directory: Path) -> bool:
-    """Kill the work at its `number`th such call and its recovery at another; let it end, and check what it has done.
+def kill_at(place: Place, directory: Path) -> bool:
+    """Kill the work there and its recovery at another place; let it end, and check what it has done.
 
     Returns:
-        Whether the work made so many such calls.
+        Whether the work came there before its end.
 
     Raises:
         AssertionError: something is lost, doubled or changed.
     """
-    place = _prepared(driver, directory)
-    is_killed, told = _run(driver, place, _killing(call, number))
-    told += _run(driver, place, _killing(call, 1 + number % _RECOVERY_CALLS))[1]
-    is_last_killed, told_last = _run(driver, place, ["-e", "trace=none"])
-    told += told_last
-    assert not is_last_killed
-    assert sorted(told) == told, f"done, and then not any more: {told}"
-    assert told[-1] >= LAST
-    DRIVERS[driver].check(place)
-    shutil.rmtree(place)
+    driver, call, number = place
+    files = _prepared(driver, directory / f"{driver}-{call}-{number}")
+    try:
+        is_killed, told = _run(driver, files, _killing(call, number))
+        told += _run(driver, files, _killing(call, 1 + number % _RECOVERY_CALLS))[1]
+        is_last_killed, told_last = _run(driver, files, ["-e", "trace=none"])
+        told += told_last
+        assert not is_last_killed
+        assert sorted(told) == told, f"done, and then not any more: {told}"
+        assert told[-1] >= LAST
+        DRIVERS[driver].check(files)
+    except AssertionError as error:
+        error.add_note(f"{driver} was killed at {call} {number}; what it has written is in {files}")
+        raise
+    shutil.rmtree(files)
     return is_killed
 
 
-def _prepared(driver: str, directory: Path) -> Path:
-    place = directory / driver
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    DRIVERS[driver].prepare(place)
-    return place
+def _prepared(driver: str, files: Path) -> Path:
+    files.mkdir()
+    DRIVERS[driver].prepare(files)
+    return files
 
 
 def _set_of(calls: tuple[str, ...]) -> str:
@@ -92,11 +102,11 @@ def _killing(call: str, number: int) -> list[str]:
     return ["-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}"]
 
 
-def _run(driver: str, place: Path, options: list[str]) -> tuple[bool, list[int]]:
+def _run(driver: str, files: Path, options: list[str]) -> tuple[bool, list[int]]:
     """One life of a driver: whether it was killed, and how far it has told that it came."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        command = [sys.executable, "-m", "crash.drivers", driver, str(place), str(theirs.fileno())]
+        command = [sys.executable, "-m", "crash.drivers", driver, str(files), str(theirs.fileno())]
         ended = subprocess.run(
             ["strace", "-f", "-qq", "-o", "/dev/null", *options, *command],
             pass_fds=[theirs.fileno()],
@@ -108,6 +118,6 @@ def _run(driver: str, place: Path, options: list[str]) -> tuple[bool, list[int]]
         )
         theirs.close()
         told = b"".join(iter(lambda: ours.recv(65_536), b"")).split()
-    is_killed = ended.returncode in _SIGKILL_CODES
+    is_killed = ended.returncode == -signal.SIGKILL  # strace ends as what it traces
     assert is_killed or ended.returncode == 0, ended.stderr
     return is_killed, [int(number) for number in told]

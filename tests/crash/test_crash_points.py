@@ -23,8 +23,10 @@ UNDER_LOAD = [
     ),
     *IN_A_CONSUMER,
 ]
-TIME = 3
-"""The crash comes when the place is reached this often: by then the sinks have positions."""
+BATCHES = 3
+"""The crash comes when a sink or an import gets there this often: by then it has a position."""
+GROUPS = 50
+"""The same for a collector: by then every sender waits for an answer."""
 ENOUGH = 100
 """Events that are acknowledged after a recovery, before all is checked."""
 
@@ -71,7 +73,12 @@ def armed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Armed]:
 
 
 @pytest.mark.crash
-@pytest.mark.parametrize("armed", [(point, TIME) for point in UNDER_LOAD], ids=UNDER_LOAD, indirect=True)
+@pytest.mark.parametrize(
+    "armed",
+    [(point, GROUPS if point.startswith(("intake.", "queue.")) else BATCHES) for point in UNDER_LOAD],
+    ids=UNDER_LOAD,
+    indirect=True,
+)
 def test_crash_under_load(armed: Armed) -> None:
     """Wherever a process crashes, it is started again, nothing acknowledged is lost and nothing is there twice."""
     oracle = Oracle(armed.footfall)
@@ -99,7 +106,7 @@ def test_crash_while_starting_after_a_crash(armed: Armed) -> None:
 
 
 @pytest.mark.crash
-@pytest.mark.parametrize("armed", [(point, TIME) for point in IN_AN_IMPORT], ids=IN_AN_IMPORT, indirect=True)
+@pytest.mark.parametrize("armed", [(point, BATCHES) for point in IN_AN_IMPORT], ids=IN_AN_IMPORT, indirect=True)
 def test_crash_of_an_import(armed: Armed) -> None:
     """An import that crashed goes on when it is run again, and each line is in the visits log once."""
     log = armed.footfall.directory / "access.log"

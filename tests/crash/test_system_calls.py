@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from crash.drivers import DRIVERS
-from crash.system_calls import count_calls, kill_at, trouble
+from crash.system_calls import Place, count_calls, kill_at, trouble
 
 OF_EACH_CALL = 3
 """How many are killed at, from the first to the last."""
@@ -27,7 +27,7 @@ def test_a_kill_between_two_system_calls_loses_and_doubles_nothing(driver: str, 
     """What was done stays done and is there once, wherever the work is killed, and where its recovery is."""
     for call, count in count_calls(driver, tmp_path).items():
         numbers = sorted({1 + index * (count - 1) // (OF_EACH_CALL - 1) for index in range(OF_EACH_CALL)})
-        killed = [kill_at(driver, call, number, tmp_path) for number in numbers]
+        killed = [kill_at(Place(driver, call, number), tmp_path) for number in numbers]
         assert killed[0], f"{call} was not killed at"
 
 
@@ -35,4 +35,4 @@ def test_a_kill_between_two_system_calls_loses_and_doubles_nothing(driver: str, 
 @pytest.mark.parametrize("number", range(2, 5))
 def test_a_database_that_was_being_made_is_made_anew(number: int, tmp_path: Path) -> None:
     """A kill at the first start, between the first blocks of the new database, does not keep it from starting."""
-    assert kill_at("database", "pwrite64", number, tmp_path)
+    assert kill_at(Place("database", "pwrite64", number), tmp_path)

@@ -388,17 +388,22 @@ def test_target_breaks_no_page(collector: Footfall, target: bytes) -> None:
     assert_is_image(answer)
 
 
-def test_target_that_arrives_in_pieces_breaks_no_page(collector: Footfall) -> None:
-    """How TCP cuts a request says nothing of it."""
+@pytest.mark.parametrize("place", [12, 20], ids=["query", "value"])
+def test_target_that_is_cut_by_tcp_breaks_no_page(collector: Footfall, place: int) -> None:
+    """Where a packet ends says nothing of the request."""
     wire = get(b"/track?path=/caf\xe9", CLOSE)
     with socket.create_connection(("127.0.0.1", collector.port), timeout=5) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for place in range(len(wire)):
-            connection.sendall(wire[place : place + 1])
-            time.sleep(0.001)  # so that the pieces arrive as such
-            if b"/caf\xe9" in wire[: place + 1]:
-                break
+        connection.sendall(wire[:place])
+        time.sleep(0.05)  # so that the pieces arrive as such
+        connection.sendall(wire[place:])
         [answer] = parse_answers(read_to_end(connection))
+
+    assert_is_image(answer)
+
+
+def test_target_behind_another_request_breaks_no_page(collector: Footfall) -> None:
+    """It is the second request of its connection that is refused, and it gets its image."""
+    _, answer = exchange(collector.port, get(b"/healthz") + get(b"/track?path=/caf\xe9", CLOSE))
 
     assert_is_image(answer)
 

@@ -541,6 +541,7 @@ def test_readiness_tells_of_a_full_queue_and_of_room_again(full: Footfall) -> No
     response = httpx.get(full.url + "/readyz")
     assert 503 == response.status_code
     assert "queue.max_bytes" in response.json()["roles"]["collector"]
+    eventually(1, lambda: sum(full.ledger()["refused"].values()))  # so it has looked for room, in vain, and must again
 
     make_room(full)
     eventually(200, lambda: httpx.get(full.url + "/readyz").status_code)

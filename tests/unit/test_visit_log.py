@@ -167,7 +167,7 @@ def test_larger_than_an_intent(path: Path, state_dir: Path) -> None:
 def test_unreadable_batch(path: Path, state_dir: Path) -> None:
     """A batch that is not what a queue holds stops the log, nothing of the call written."""
     with closing(VisitLog(path, state_dir)) as log:
-        with pytest.raises(DamagedFileError, match="Batch 2 of queue a can't be read"):
+        with pytest.raises(DamagedFileError, match="batch 2 of queue a can't be read"):
             log.write([batch(1, hit("one")), Batch("a", 2, 0, 1, b"?")])
         assert {} == log.progress()
     assert b"" == path.read_bytes()

@@ -11,8 +11,8 @@ class ClientAddress:
     """Resolves a peer and its `X-Forwarded-For` to the visitor's address.
 
     The header is a list to which each proxy appends the address it was called from, so it is read from its end: the
-    first address that is not a trusted proxy's is the visitor's. What stands before it was written by the visitor
-    and proves nothing.
+    first address that is not a trusted proxy's is the visitor's, or the last one where all are trusted: a visitor of
+    the inner network. What stands before it was written by the visitor and proves nothing.
 
     Args:
         trusted: networks whose word is taken, as in `10.0.0.0/8`.
@@ -31,8 +31,8 @@ class ClientAddress:
             if address is None:
                 return None
             if not self._is_trusted(address):
-                return address
-        return peer
+                break
+        return address
 
     def _is_in_networks(self, text: str) -> bool:
         address = ipaddress.ip_address(text.partition("%")[0])
@@ -48,6 +48,8 @@ def parse_address(text: str) -> str | None:
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
+    if "%" in text:  # a zone, which means something on one machine only, and may be any text
+        return None
     try:
         address: _Address = ipaddress.ip_address(text)
     except ValueError:

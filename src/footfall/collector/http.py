@@ -481,6 +481,7 @@ class Connection(asyncio.BufferedProtocol):
             reply = replies.popleft()
             self._transport.write(wire)
             if reply.close:
+                replies.clear()  # a relayed answer closes, which those after it did not know
                 self._linger()
         if self._unread:
             self._unread = max(1, self._transport.get_write_buffer_size())
@@ -542,7 +543,7 @@ class Connection(asyncio.BufferedProtocol):
                 raise
             return
         except httptools.HttpParserError:
-            if not self._target and bytes(piece[:10]) == b"GET /track":
+            if not self._target and b"GET /track" in bytes(piece):
                 self._target = b"/track"  # the target itself is what llhttp did not like
             self._refuse(Problem(400, "The request is not valid HTTP/1.1."))
             return

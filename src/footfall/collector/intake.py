@@ -150,7 +150,7 @@ class Intake:
             self._timer.cancel()
             self._timer = None
         job = self._waiting
-        if self._committing or not (job.entries or job.refused):
+        if self._committing or not (job.entries or job.refused or self._trouble):
             return
         self._committing = True
         self._waiting = _Job()

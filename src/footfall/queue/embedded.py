@@ -162,7 +162,7 @@ class EmbeddedQueue:
         self._clock = clock
         try:
             self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-            self._open(durability)
+            self._open_patiently(durability)
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode in _DAMAGED_CODES:
                 raise DamagedFileError(
@@ -170,6 +170,18 @@ class EmbeddedQueue:
                 ) from error
             raise OSError(f"{path}: {error}") from error
         self._page_bytes: int = self._value("PRAGMA page_size")
+
+    def _open_patiently(self, durability: Literal["disk", "memory"]) -> None:
+        """SQLite does not wait for another process that is making the file a WAL database at this moment."""
+        deadline = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                return self._open(durability)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                self._rollback()
+                time.sleep(0.01)
 
     def _open(self, durability: Literal["disk", "memory"]) -> None:
         self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -346,6 +358,7 @@ class EmbeddedQueue:
         kept = self._value("SELECT end_bytes FROM totals") - self._margin_bytes
         oldest = self._db.execute("SELECT sequence, end_bytes FROM batches ORDER BY sequence LIMIT 1").fetchone()
         if oldest is None or oldest[0] > passed or oldest[1] > kept:
+            self._give_back()
             return 0
         with self._transaction():
             dropped = self._db.execute(
@@ -354,9 +367,15 @@ class EmbeddedQueue:
                 (passed, kept, _TRIM_BATCHES),
             ).rowcount
         reach(Point.QUEUE_TRIMMED)
-        if self._value("PRAGMA freelist_count") > _VACUUM_PAGES:
-            self._db.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+        self._give_back()
         return dropped
+
+    def _give_back(self) -> None:
+        """Return some free pages to the system."""
+        if self._value("PRAGMA freelist_count") > _VACUUM_PAGES:
+            with self._naming_errors():
+                # One step of this statement frees one page, and `execute` takes one step.
+                self._db.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
 
     def _safe_sequence(self, sink: str) -> int:
         sequence: int = self._value("SELECT safe_sequence FROM sinks WHERE name = ?", sink, default=0)
@@ -408,16 +427,20 @@ class EmbeddedQueue:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        try:
+        with self._naming_errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
                 self._rollback()
                 raise
-            self._db.execute("COMMIT")
+
+    @contextmanager
+    def _naming_errors(self) -> Iterator[None]:
+        try:
+            yield
         except sqlite3.DatabaseError as error:
-            self._rollback()
             code = error.sqlite_errorcode & 0xFF  # the primary code; the rest says where it happened
             if code in _DAMAGED_CODES:
                 raise DamagedFileError(f"{self._path} is damaged: {error}") from error

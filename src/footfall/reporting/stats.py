@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterable
+from functools import partial
 from typing import Annotated, Final
 
 import msgspec
@@ -78,7 +79,7 @@ def parse_query(parameters: Iterable[tuple[str, str]]) -> StatsQuery:
         if name in given and name in StatsQuery.__struct_encode_fields__:
             faults.append(Fault(name, "is given more than once"))
         given[name] = value
-    faults += faults_of(given, StatsQuery, strict=False)
+    faults += faults_of(given, StatsQuery, partial(msgspec.convert, strict=False))
     if not faults:
         query = msgspec.convert(given, StatsQuery, strict=False)
         faults = _faults_of_days(query)

@@ -494,7 +494,8 @@ def _refusal(path: Path, error: duckdb.Error) -> FootfallError:
             "the queue still has what was in it, and brings it again."
         )
     return DamagedFileError(
-        f"{path} is not a readable database ({text}). Bring it back from a copy, or move it away to start a new one."
+        f"{path} is not a readable database ({text}). Make it anew with `footfall rebuild`, which keeps this one, "
+        "or bring it back from a copy."
     )
 
 

@@ -1,0 +1,116 @@
+"""`footfall export` and `footfall rebuild`: what they are told, and what they tell."""
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from footfall.cli import main
+from footfall.event import Entry, Event, Hit, encode_entries
+from footfall.filelock import FileLock
+from footfall.queue.embedded import FILE_NAME, EmbeddedQueue
+from footfall.sinks.base import SINKS
+from footfall.visit_line import format_line
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory, with `data` and `visits.log` in the settings."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FOOTFALL__DATA_DIR", "data")
+    monkeypatch.setenv("FOOTFALL__STORAGE__PATH", "visits.log")
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def receive(place: Path) -> None:
+    """A hit and an event, in the queue."""
+    (place / "data").mkdir()
+    entries: list[Entry] = [Hit(0, "::1", b"https://blog.example/a", b""), Event(0, "::1", b"", "shop", "buy")]
+    with closing(EmbeddedQueue(place / "data" / FILE_NAME, sinks=SINKS)) as queue:
+        queue.append(encode_entries(entries), len(entries))
+
+
+def test_a_rebuild_tells_what_it_made(place: Path) -> None:
+    """From where, and what it could not use, so that nothing is missing unseen."""
+    receive(place)
+    hits = "".join(format_line(number, b"https://old.example/", b"", "::1") + "\n" for number in range(0, 1_000, 100))
+    (place / "visits.log").write_text(f"{hits}no line\n{format_line(0, b'', b'', '::1')}\n")
+
+    first = run("rebuild")
+    assert (0, "") == (first.exit_code, first.stderr.replace("rebuild", "").strip())
+    assert [
+        "The new database has 12 events: 10 from the visits log, 2 from the queue.",
+        "1 hits of the log skipped: no_site",
+        f"1 lines of {place / 'visits.log'} skipped: not whole, or not a visit (line 11)",
+        "The log's hits went to (name sites by their hosts with --site): old.example 10",
+    ] == first.stdout.splitlines()
+
+    second = run("rebuild", "--log", "visits.log", "--log", str(place / "visits.log"), "--site", "OLD.example=blog")
+    [kept] = (place / "data").glob("footfall.duckdb.before-*")
+    assert [
+        f"The old one has 12 events. It is kept as {kept}: delete it when you don't need it.",
+        "The log's hits went to (name sites by their hosts with --site): blog 10",
+    ] == second.stdout.splitlines()[1::3]
+
+
+def test_an_export_and_a_rebuild_from_it(place: Path) -> None:
+    """Both say how many events there were."""
+    receive(place)
+    run("rebuild")
+    assert (0, "2 events exported\n") == (run("export", "a.gz").exit_code, run("export", "a.gz").stdout)
+    assert (
+        "The new database has 2 events: 2 from the export." == run("rebuild", "--events", "a.gz").stdout.split("\n")[0]
+    )
+
+
+@pytest.mark.parametrize("command", [["export", "a"], ["rebuild"]])
+def test_a_database_that_is_in_use_is_left_alone(place: Path, command: list[str]) -> None:
+    """The text says who has it, and what to do."""
+    receive(place)
+    run("rebuild")
+    with FileLock(place / "data" / "database.lock", purpose="a test"):
+        result = run(*command)
+    assert 1 == result.exit_code
+    assert "the database is already held by process" in result.stderr
+    assert "Stop that one first" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["rebuild", "--events", "a", "--log", "b"], "--events is used instead of a visits log"),
+        (["rebuild", "--events", "a", "--site", "b=c"], "--events is used instead of a visits log"),
+        (["rebuild", "--site", "blog.example"], "--site blog.example: write HOST=SITE_ID"),
+        (["rebuild", "--site", "blog.example="], "write HOST=SITE_ID"),
+        (["rebuild", "--site", "=my-site"], "write HOST=SITE_ID"),
+        (["rebuild", "--site", "blog.example=" + "x" * 129], "a site id has 1 to 128 characters"),
+        (["rebuild", "--log", "missing"], "missing can't be read: No such file or directory"),
+        (["rebuild", "--events", "missing"], "missing can't be read: No such file or directory"),
+        (["rebuild", "--events", "data/queue.sqlite"], "data/queue.sqlite is not an export"),
+    ],
+)
+def test_what_cannot_be_done_is_told(place: Path, arguments: list[str], text: str) -> None:
+    """With exit code 2, as for any wrong use; no database is made or left half-made."""
+    receive(place)
+    result = run(*arguments)
+    assert (2, True) == (result.exit_code, text.lower() in result.stderr.lower()), result.stderr
+    assert [] == list((place / "data").glob("footfall.duckdb*"))
+
+
+def test_without_any_source_nothing_is_made(place: Path) -> None:
+    """An empty database would only hide that the settings point to the wrong place."""
+    result = run("rebuild")
+    assert (1, True) == (result.exit_code, "nothing to rebuild from: no visits.log" in result.stderr), result.stderr
+    assert [] == list((place / "data").glob("footfall.duckdb*"))
+
+
+def test_without_a_database_nothing_is_exported(place: Path) -> None:
+    """The text says where it was looked for."""
+    result = run("export", "a")
+    assert (1, True) == (result.exit_code, f"There is no database at {place / 'data'}" in result.stderr), result.stderr
+    assert not (place / "a").exists()
