@@ -3,8 +3,10 @@
 Each event and each hit has an id of its own and a payload made from the id, so that one which is lost, doubled,
 invented or changed is found by name. What must hold after any fault, once the system has settled:
 
-- every acknowledged event is in the database; every hit whose image was served `HIT_GRACE_S` before a kill is in both
-  outputs (the image does not wait for the disk, so the last moments of hits may go with a killed process);
+- every acknowledged event is in the database; and every hit of which it can be known that it was committed is in both
+  outputs. The image does not wait for the disk, so the last hits may go with a killed process. But a collector
+  commits in the order of arrival: a hit between two acknowledged events of one connection was committed before the
+  second of them.
 - nothing is in an output that was not sent, or was refused, and nothing twice;
 - each payload is what was sent;
 - the ledger's figures are those of the outputs.
@@ -18,8 +20,6 @@ import http.client
 import itertools
 import json
 import threading
-import time
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,8 +31,6 @@ from msgspec import Struct
 from footfall.visit_line import parse_line
 from harness import Footfall
 
-HIT_GRACE_S = 0.5
-"""The promise is 10 ms; the rest is for machines busy with other tests."""
 SITE = "oracle"
 
 
@@ -82,7 +80,7 @@ class Oracle:
         acknowledged: ids of events that were answered 2xx.
         refused: ids of events that were answered 503.
         in_doubt: ids of events whose answer was lost.
-        served: ids of hits whose image came back, with when they were sent and answered.
+        committed_hits: ids of hits that are known to be on disk.
     """
 
     def __init__(self, footfall: Footfall, *, senders: int = 4, filler_bytes: int = 0) -> None:
@@ -91,14 +89,14 @@ class Oracle:
         self._filler_bytes = filler_bytes
         self._numbers = itertools.count()
         self._stop = threading.Event()
-        self._kills: list[float] = []
         self._failures: list[BaseException] = []
         self.sent: set[str] = set()
         self.acknowledged: set[str] = set()
         self.refused: set[str] = set()
         self.in_doubt: set[str] = set()
         self._sent_again: list[str] = []
-        self.served: dict[str, tuple[float, float]] = {}
+        self.served = 0
+        self.committed_hits: set[str] = set()
 
     @contextmanager
     def load(self) -> Iterator[None]:
@@ -115,10 +113,6 @@ class Oracle:
                 thread.join()
         assert [] == self._failures
 
-    def note_kill(self) -> None:
-        """A collector was killed just now: hits served within the grace before it may be lost."""
-        self._kills.append(time.monotonic())
-
     def check(self) -> Figures:
         """Send one more event and hit, wait until all is settled, stop, and hold the outputs against what was sent."""
         connection = http.client.HTTPConnection("127.0.0.1", self._footfall.port, timeout=10)
@@ -130,7 +124,6 @@ class Oracle:
         assert self._footfall.stop() == 0, self._footfall.output()
         rows, lines = self._rows(), self._lines()
         sent_hits = {name for name in self.sent if _is_hit(name)}
-        promised_hits = {name for name, times in self.served.items() if not self._in_grace(*times)}
         hits = {name for name in rows if _is_hit(name)}
         duplicates = ledger["received"] - len(rows)
         _hold(set(), rows.keys() - (self.sent - self.refused), "in the database, and not sent, or refused, or changed")
@@ -138,7 +131,7 @@ class Oracle:
         _hold(set(), _repeated(rows), "more than once in the database")
         _hold(set(), _repeated(lines), "more than once in the visits log")
         _hold(set(), self.acknowledged - rows.keys(), "acknowledged, and not in the database")
-        _hold(set(), promised_hits - hits, "served long enough ago, and not in the database")
+        _hold(set(), self.committed_hits - hits, "committed, and not in the database")
         _hold(set(), hits ^ lines.keys(), "in one of the outputs only")
         assert 0 <= duplicates <= len(self._sent_again), f"{duplicates} of {len(self._sent_again)} are duplicates"
         _hold(
@@ -159,14 +152,10 @@ class Oracle:
             refused=len(self.refused),
             in_doubt=len(self.in_doubt),
             duplicates=duplicates,
-            served=len(self.served),
+            served=self.served,
             written=len(rows),
             lines=len(lines),
         )
-
-    def _in_grace(self, sent_at: float, answered_at: float) -> bool:
-        index = bisect_left(self._kills, sent_at)
-        return index < len(self._kills) and self._kills[index] <= answered_at + HIT_GRACE_S
 
     def _next(self, kind: str) -> str:
         name = f"{kind}-{next(self._numbers)}"
@@ -182,6 +171,8 @@ class Oracle:
     def _send(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._footfall.port, timeout=10)
         event: str | None = None
+        hits: list[str] = []
+        was_accepted = False
         while not self._stop.is_set():
             try:
                 if connection.sock is None:
@@ -190,17 +181,22 @@ class Oracle:
                     event = self._next("event")
                 else:
                     self._sent_again.append(event)
-                self._send_event(connection, event)
+                is_accepted = self._send_event(connection, event)
                 event = None
-                self._send_hit(connection, self._next("hit"))
+                if was_accepted and is_accepted:
+                    self.committed_hits.update(hits)
+                hits = [self._next("hit")]
+                was_accepted = is_accepted
+                self._send_hit(connection, hits[0])
             except (OSError, http.client.HTTPException):
                 connection.close()
+                was_accepted = False
                 if event is not None and _event_id(event) is None:
                     event = None
                 self._stop.wait(0.01)  # the collector is away for a moment; don't spin until it is back
         connection.close()
 
-    def _send_event(self, connection: http.client.HTTPConnection, name: str) -> None:
+    def _send_event(self, connection: http.client.HTTPConnection, name: str) -> bool:
         self.in_doubt.add(name)
         event = {
             "site_id": SITE,
@@ -221,15 +217,15 @@ class Oracle:
             if _event_id(name) is None:  # another may have been committed the time before
                 self.refused.add(name)
                 self.in_doubt.remove(name)
+        return response.status == 202
 
     def _send_hit(self, connection: http.client.HTTPConnection, name: str) -> None:
         headers = {"User-Agent": f"{name} | {_digest(name)}", "Referer": f"https://oracle.example/{_digest(name)}"}
-        sent_at = time.monotonic()
         connection.request("GET", f"/track?site_id={SITE}&path={quote('/' + name, safe='')}", headers=headers)
         response = connection.getresponse()
         response.read()
         assert response.status == 200
-        self.served[name] = (sent_at, time.monotonic())
+        self.served += 1
 
     def _rows(self) -> Counter[str]:
         """Ids in the database; a row whose payload is not what was sent goes under a name that was never sent."""

@@ -73,7 +73,7 @@ def run_rounds(directory: Path, rounds: int, chance: random.Random, tally: Tally
                 for part in parts:
                     time.sleep(chance.uniform(0.0, _LONGEST_CALM_S))  # the moment of the kill is what is tried out
                     killed_at = time.monotonic()
-                    _kill(footfall, part, oracle, workers)
+                    _kill(footfall, part, workers)
                     tally.kills[part] += 1
                     # Else the next kill may come while this one is being recovered from.
                     if chance.random() < 0.5:
@@ -85,16 +85,13 @@ def run_rounds(directory: Path, rounds: int, chance: random.Random, tally: Tally
         footfall.kill()
 
 
-def _kill(footfall: Footfall, part: Part, oracle: Oracle, workers: int) -> None:
+def _kill(footfall: Footfall, part: Part, workers: int) -> None:
     if part is Part.TREE:
         footfall.kill()
-        oracle.note_kill()
         footfall.spawn()
         return
     pid = _await_pid(footfall, part, workers)
     os.kill(pid, signal.SIGKILL)
-    if part is Part.COLLECTOR:
-        oracle.note_kill()
     while pid in _children(footfall):
         time.sleep(0.001)
 

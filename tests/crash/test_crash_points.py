@@ -58,7 +58,6 @@ class Armed:
     def assert_recovered(self, oracle: Oracle) -> None:
         """See the crash happen and the supervisor start again what crashed, once, under the load that goes on."""
         eventually(True, self.marker.exists, 20)
-        oracle.note_kill()
         before = len(oracle.acknowledged)
         eventually(True, lambda: len(oracle.acknowledged) >= before + ENOUGH, 20)
         eventually(1, lambda: self.footfall.output().count("killed by signal 9"))
@@ -98,7 +97,6 @@ def test_crash_while_starting_after_a_crash(armed: Armed) -> None:
     with oracle.load():
         eventually(True, lambda: len(oracle.acknowledged) >= BEYOND_THE_MARGIN, 20)
         armed.footfall.kill()
-        oracle.note_kill()
         armed.marker.unlink()
         armed.footfall.start()
         armed.assert_recovered(oracle)

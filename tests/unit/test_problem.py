@@ -66,7 +66,9 @@ def test_text_is_a_number_where_all_is_text(count: str) -> None:
 @pytest.mark.parametrize("count", ["", "0", "101", "ten", "1.5"])
 def test_text_that_is_no_such_number_is_a_fault(count: str) -> None:
     """Bounds hold for text, too."""
-    assert ["count"] == [fault.field for fault in faults_of({"name": "a", "count": count}, Shape, partial(msgspec.convert, strict=False))]
+    assert ["count"] == [
+        fault.field for fault in faults_of({"name": "a", "count": count}, Shape, partial(msgspec.convert, strict=False))
+    ]
 
 
 def test_number_as_text_is_a_fault_in_json() -> None:
