@@ -104,6 +104,9 @@ def rebuild(
                     f"There is nothing to rebuild from: no {settings.storage.path}, and the queue is empty."
                 )
             logs = [files.enter_context(LogFile(path)) for path in paths]
+            moved = any(log.has_moved() for log in logs)
+            if moved or (not named and paths != find_logs(Path(settings.storage.path))):
+                raise FootfallError("The visits log was rotated this very moment: run this again.")
             with _bar(sum(log.size for log in logs) + queue.state().bytes) as on_progress:
                 report = rebuild_from_logs(settings.database_path, queue, logs, sites=sites, on_progress=on_progress)
     click.echo("\n".join(_summary(report)))
@@ -142,10 +145,11 @@ def _summary(report: RebuildReport) -> Iterator[str]:
     made_of = ", ".join(f"{count:,} from the {origin}" for origin, count in parts.items() if count)
     yield f"The new database has {report.events:,} events" + (f": {made_of}." if made_of else ".")
     if report.kept is not None:
-        had = "an unknown number of" if report.old_events is None else f"{report.old_events:,}"
-        yield f"The old one has {had} events. It is kept as {report.kept}: delete it when you don't need it."
-    if report.salts_lost is not None:
-        yield f"Visitors of the last days may be counted again: the old database can't be read. {report.salts_lost}"
+        if report.old_events is None:
+            had = "can't be read, so visitors without a user id may count again in the last two days"
+        else:
+            had = f"has {report.old_events:,} events"
+        yield f"The old one {had}. It is kept as {report.kept}: delete it when you don't need it."
     for reason, count in sorted(report.skipped.items()):
         yield f"{count:,} hits of the log skipped: {reason}"
     for path, malformed in report.malformed.items():

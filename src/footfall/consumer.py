@@ -9,7 +9,7 @@ from footfall.crashpoint import Point, reach
 from footfall.errors import QueueBrokenError, QueueFullError
 from footfall.queue.base import Progress
 from footfall.queue.embedded import EmbeddedQueue
-from footfall.sinks.base import Sink
+from footfall.sinks.base import LOST, Sink
 
 POLL_S: Final = 0.05
 """How long an empty queue is left alone; one look costs some 20 µs."""
@@ -18,6 +18,8 @@ GATHER_S: Final = 0.1
 IDLE_WRITE_S: Final = 1.0
 """How often a sink with nothing to do gets an empty write, for its own upkeep."""
 RETRY_S: Final = 1.0
+TRIM_S: Final = 0.005
+"""From one piece that is dropped from the queue to the next: a commit has to get in between."""
 
 _log = logging.getLogger(__name__)
 
@@ -28,8 +30,27 @@ class Consumer:
     def __init__(self, queue: EmbeddedQueue, sink: Sink) -> None:
         self._queue = queue
         self._sink = sink
+        self._is_resumed = False
         self._trouble: str | None = None
         self._reported: tuple[Progress, str | None] | None = None
+        self._has_more_to_trim = False
+
+    def resume(self) -> bool:
+        """Let the sink find its place, as `run` else does: whoever calls it before knows that the sink can work.
+
+        Raises:
+            DamagedFileError: as `run`.
+        """
+        report = self._queue.sink_reports().get(self._sink.name)
+        try:
+            self._sink.resume(self._queue.source, report, self._queue.read)
+        except OSError as error:
+            self._fail(error)
+            return False
+        self._is_resumed = True
+        self._recover()
+        self._report()
+        return True
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set and what was in the queue by then is written.
@@ -37,18 +58,21 @@ class Consumer:
         Raises:
             DamagedFileError: going on would not be safe; the position is where the output ends.
         """
-        self._report()
+        while not (self._is_resumed or self.resume()):
+            if stop.wait(RETRY_S):
+                return
         target: int | None = None
         wrote_at = time.monotonic()
         while True:
             if target is None and stop.is_set():
                 target = self._queue.last_sequence()
-            position = self._progress().sequence
+            progress = self._progress()
+            position = progress.sequence
             if target is not None and (position >= target or self._trouble is not None):
                 return
             batches = self._queue.read(position)
             if not batches and time.monotonic() - wrote_at < IDLE_WRITE_S:
-                stop.wait(POLL_S)
+                self._rest(stop, POLL_S)
                 continue
             reach(Point.CONSUMER_READ, self._sink.name)
             started = wrote_at = time.monotonic()
@@ -60,9 +84,18 @@ class Consumer:
             else:
                 reach(Point.CONSUMER_WRITTEN, self._sink.name)
                 self._recover()
+                self._tell_loss(progress)
             self._report()
             if batches and target is None:
-                stop.wait(GATHER_S - (time.monotonic() - started))
+                rest_s = GATHER_S - (time.monotonic() - started)
+                self._rest(stop, max(rest_s, POLL_S) if self._has_more_to_trim else rest_s)
+
+    def _rest(self, stop: threading.Event, seconds: float) -> None:
+        """Write nothing for so long, and meanwhile give back the disk that the queue no longer needs."""
+        until = time.monotonic() + seconds
+        while self._has_more_to_trim and time.monotonic() < until and not stop.wait(TRIM_S):
+            self._trim()
+        stop.wait(until - time.monotonic())
 
     def _progress(self) -> Progress:
         return self._sink.progress().get(self._queue.source, Progress())
@@ -72,7 +105,7 @@ class Consumer:
         progress = self._progress()
         if (progress, self._trouble) != self._reported:
             try:
-                self._queue.report(self._sink.name, progress, self._trouble)
+                self._queue.report(self._sink.name, progress, self._trouble, mark=self._sink.mark())
             except (QueueFullError, QueueBrokenError) as error:
                 _log.warning("%s: the queue does not take a report: %s", self._sink.name, error)
                 return
@@ -81,10 +114,16 @@ class Consumer:
         self._trim()
 
     def _trim(self) -> None:
+        self._has_more_to_trim = False
         try:
-            self._queue.trim()
+            self._has_more_to_trim = self._queue.trim() > 0
         except (QueueFullError, QueueBrokenError) as error:
             _log.warning("%s: the queue can't be trimmed: %s", self._sink.name, error)
+
+    def _tell_loss(self, before: Progress) -> None:
+        lost = self._progress().skipped.get(LOST, 0) - before.skipped.get(LOST, 0)
+        if lost:
+            _log.error("%s: %d entries are lost, and counted so in the ledger", self._sink.name, lost)
 
     def _fail(self, error: OSError) -> None:
         if self._trouble is None:

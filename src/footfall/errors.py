@@ -33,3 +33,15 @@ class QueueBrokenError(FootfallError):
 
 class DamagedFileError(FootfallError):
     """A file holds something Footfall did not write: look at it before anything goes on."""
+
+
+class UnreadableFileError(DamagedFileError):
+    """The disk does not give back what Footfall wrote: once the file is set aside, start again without it."""
+
+    exit_code = 4
+
+
+class DamagedQueueError(UnreadableFileError):
+    """The queue is no longer what was written: all who have it open must close it, so that it can be salvaged."""
+
+    exit_code = 3

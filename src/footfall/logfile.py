@@ -1,6 +1,7 @@
 """A text file that is read line by line, plain or gzip, and the lines of it that are passed over."""
 
 import gzip
+import os
 import stat
 import zlib
 from collections.abc import Callable
@@ -66,6 +67,13 @@ class LogFile:
             raise BadUsageError(f"{path} can't be read: {error.strerror}.") from error
         self.size = status.st_size
         self._content = gzip.GzipFile(fileobj=self._file) if self.is_packed else self._file
+
+    def has_moved(self) -> bool:
+        """Whether another file has its name by now, or none."""
+        try:
+            return not os.path.samestat(self.path.stat(), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return True
 
     def consumed(self) -> int:
         """Bytes on disk up to where reading is; of a gzip file the compressed ones."""

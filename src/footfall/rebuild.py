@@ -31,21 +31,21 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import duckdb
 import msgspec
 from msgspec import Struct, field
 
 from footfall.crashpoint import Point, reach
-from footfall.enrich import COLUMNS, Row, host_of
+from footfall.enrich import COLUMNS, host_of
 from footfall.errors import AlreadyInUseError, BadUsageError, FootfallError, QueueBrokenError, QueueFullError
 from footfall.event import Hit, encode_entries
 from footfall.export import Export, count_events, sync
 from footfall.logfile import LogFile, ReadError, Skipped
 from footfall.queue.base import Batch, Progress
 from footfall.queue.embedded import EmbeddedQueue
-from footfall.sinks.base import DATABASE, UNREADABLE, VISIT_LOG, entries_of
+from footfall.sinks.base import DATABASE, LOST, UNREADABLE, VISIT_LOG, entries_of
 from footfall.sinks.duckdb import CHECKPOINT_ROWS, DuckdbSink, log_of, open_database
 from footfall.visit_line import format_line, parse_line
 
@@ -61,6 +61,8 @@ _SHOWN_SITES: Final = 10
 _ROTATED: Final = r"(?:[.-][0-9][0-9.-]*)?"
 _OTHER_PACKERS: Final = {".bz2", ".lz4", ".xz", ".Z", ".zst"}
 
+_Row = TypeVar("_Row")
+
 OnProgress = Callable[[int], object]
 """Called now and then with the bytes that were read since the last call."""
 
@@ -70,9 +72,8 @@ class RebuildReport(Struct):
 
     Attributes:
         events: how many it has.
-        old_events: how many the old one had; None where that can't be told.
+        old_events: how many the old one had; None where there was none, or it could not be read.
         kept: what the old one is called now; None where there was none.
-        salts_lost: why the salts of the old one could not be taken over, or None.
         from_batches: events from the queue's batches.
         from_log: those from the visits log.
         from_export: exported ones.
@@ -85,7 +86,6 @@ class RebuildReport(Struct):
     events: int = 0
     old_events: int | None = None
     kept: Path | None = None
-    salts_lost: str | None = None
     from_batches: int = 0
     from_log: int = 0
     from_export: int = 0
@@ -167,7 +167,7 @@ class _Rebuild:
                     self._take_log(sink, log, retained, sites)
             self._report.from_log = count_events(new) - self._report.from_batches
             self._report.sites = _sites_behind(new, self._report.from_batches)
-            self._settle(new, sink.progress(), older)
+            self._settle(new, sink.progress(), older=older, lost=0)
         return self._report
 
     def from_export(self, export: Export) -> RebuildReport:
@@ -177,7 +177,8 @@ class _Rebuild:
             with closing(DuckdbSink(new)) as sink:
                 self._take_batches(sink, None)
             self._report.from_batches = count_events(new) - self._report.from_export
-            self._settle(new, sink.progress(), 0)
+            known = export.progress().get(self._queue.source, Progress())
+            self._settle(new, sink.progress(), older=0, lost=known.skipped.get(LOST, 0))
         return self._report
 
     # Where it comes from.
@@ -228,8 +229,9 @@ class _Rebuild:
         self._on_progress(log.consumed() - consumed)
 
     def _take_export(self, new: duckdb.DuckDBPyConnection, export: Export) -> None:
-        with new.appender("event_ids") as event_ids:
-            event_ids.append_rows(export.event_ids())
+        for ids in _chunks(export.event_ids(), _CHUNK_ROWS):
+            with new.appender("event_ids") as event_ids:
+                event_ids.append_rows(ids)
         consumed = uncovered = 0
         for rows in _chunks(export.rows(), _CHUNK_ROWS):
             with new.appender("events", columns=list(COLUMNS)) as events:
@@ -244,33 +246,37 @@ class _Rebuild:
 
     # What the ledger says of it.
 
-    def _settle(self, new: duckdb.DuckDBPyConnection, progress: Mapping[str, Progress], older: int) -> None:
+    def _settle(
+        self, new: duckdb.DuckDBPyConnection, progress: Mapping[str, Progress], *, older: int, lost: int
+    ) -> None:
         """Account for all that the queue had received, up to the last batch that was taken.
 
         Args:
             new: the new database.
             progress: what its sink has counted.
             older: how many lines in the logs are this queue's, apart from those that its batches hold.
+            lost: how many entries were known as lost before.
         """
         queue = progress.get(self._queue.source, Progress())
         log = progress.get(LOG_SOURCE, Progress())
         self._report.skipped = log.skipped
         skipped = Counter(queue.skipped)
-        # The logs may have had what the disk has damaged since.
-        unreadable = skipped.pop(UNREADABLE, 0)
+        # What the sink has missed, or could not read, the logs may have had.
+        reasons = {LOST: min(lost, skipped.pop(LOST, 0)), UNREADABLE: skipped.pop(UNREADABLE, 0)}
         missing = max(0, self._queue.received_until(queue.sequence) - queue.written - skipped.total())
-        left = min(missing, older)
-        written = min(left, log.written)
-        left -= written
+        room = min(missing, older)
+        written = min(room, log.written)
         for reason, count in log.skipped.items():
-            part = min(left, count)
+            part = min(room - written, count)
             skipped[reason] += part
+            room -= part
             missing -= part
-            left -= part
         missing -= written
-        skipped[UNREADABLE] = min(missing, unreadable)
-        self._report.not_rebuilt = missing - skipped[UNREADABLE]
-        skipped[NOT_REBUILT] += self._report.not_rebuilt
+        for reason, count in reasons.items():
+            skipped[reason] = min(missing, count)
+            missing -= skipped[reason]
+        skipped[NOT_REBUILT] += missing
+        self._report.not_rebuilt = missing
         self._settled = Progress(queue.sequence, queue.sequence, queue.written + written, dict(+skipped))
         positions = {**progress, self._queue.source: self._settled}
         positions.pop(LOG_SOURCE, None)
@@ -312,11 +318,10 @@ class _Rebuild:
                 self._report.old_events = count_events(old)
         except AlreadyInUseError:
             raise
-        except (FootfallError, duckdb.Error) as error:
-            self._report.salts_lost = str(error)
-        else:
-            with new.appender("salts") as rows:
-                rows.append_rows(salts)
+        except (FootfallError, duckdb.Error):
+            return
+        with new.appender("salts") as rows:
+            rows.append_rows(salts)
 
     def _hold_batches(self) -> None:
         """Let the queue drop nothing until the new database has it, whatever the old one had."""
@@ -444,7 +449,7 @@ def _put_positions(new: duckdb.DuckDBPyConnection, positions: Mapping[str, Progr
     new.commit()
 
 
-def _chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+def _chunks(rows: Iterable[_Row], size: int) -> Iterator[list[_Row]]:
     iterator = iter(rows)
     while chunk := list(islice(iterator, size)):
         yield chunk

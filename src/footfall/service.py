@@ -15,13 +15,17 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from footfall.config import Settings, is_loopback
-from footfall.errors import AlreadyInUseError, BadSettingError, BadUsageError, FootfallError
+from footfall.errors import AlreadyInUseError, BadSettingError, BadUsageError, DamagedQueueError, FootfallError
 from footfall.gate import Gate
 from footfall.processes.parts import COLLECTOR, PROCESSOR, REPORTING, STORAGE, open_queue
+from footfall.queue.embedded import FILE_NAME
+from footfall.queue.salvage import mend
 from footfall.supervisor import Child, Lifeline, Supervisor
 
 _PORT_S = 1.0
@@ -41,13 +45,14 @@ def run(settings: Settings, roles: tuple[str, ...], *, on_ready: Callable[[], No
     sockets = Path(tempfile.mkdtemp(prefix="footfall-"))
     try:
         children = _children(settings, roles, gate, sockets)
-        return Supervisor(children, on_ready=on_ready).run()
+        mend_queue = partial(_mend_queue, settings, "A process could not read the queue.")
+        return Supervisor(children, on_ready=on_ready, on_damage=mend_queue).run()
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
 
 
 def prepare(settings: Settings) -> None:
-    """Make `data_dir` and the queue in it.
+    """Make `data_dir` and the queue in it, or mend the queue that is there.
 
     Raises:
         FootfallError: that can't be done.
@@ -59,7 +64,20 @@ def prepare(settings: Settings) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     except OSError as error:
         raise FootfallError(f"data_dir: {path.absolute()} can't be written: {error.strerror}") from None
-    open_queue(settings).close()
+    _mend_queue(settings)
+    try:
+        with closing(open_queue(settings)) as queue:
+            queue.check()
+    except DamagedQueueError as error:
+        _mend_queue(settings, str(error))
+        open_queue(settings).close()
+
+
+def _mend_queue(settings: Settings, trouble: str | None = None) -> None:
+    try:
+        mend(settings.data_path / FILE_NAME, trouble)
+    except OSError as error:
+        raise FootfallError(f"the queue can't be mended: {error}. It is as it was (data_dir).") from error
 
 
 def _children(settings: Settings, roles: tuple[str, ...], gate: Gate, sockets: Path) -> list[Child]:

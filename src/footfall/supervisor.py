@@ -19,15 +19,17 @@ from multiprocessing.context import ForkProcess
 from types import FrameType
 from typing import Final
 
-from footfall.errors import FootfallError
+from footfall.errors import DamagedQueueError, FootfallError, UnreadableFileError
 from footfall.telemetry import configure_logging
 
 STOP_S: Final = 10.0
 """From the first signal to stop until what still runs is killed."""
 _BACKOFF_S: Final = 0.1
-_MAX_BACKOFF_S: Final = 10.0
+_MAX_BACKOFF_S: Final = 5.0
 _STEADY_S: Final = 30.0
 """A child that ran this long before it died is started again at once."""
+_MEND_AGAIN_S: Final = 60.0
+"""Damage that is met again so soon is not mended: all wait a little, so that nothing spins."""
 
 _log = logging.getLogger(__name__)
 _fork = multiprocessing.get_context("fork")
@@ -105,11 +107,17 @@ class Supervisor:
     Args:
         children: the tree.
         on_ready: called once, when all of them work.
+        on_damage: called between the end of all children and their new start, when one of them has met a damaged queue.
     """
 
-    def __init__(self, children: Sequence[Child], *, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, children: Sequence[Child], *, on_ready: Callable[[], None], on_damage: Callable[[], None]
+    ) -> None:
         self._children = list(children)
         self._on_ready: Callable[[], None] | None = on_ready
+        self._on_damage = on_damage
+        self._is_damaged = False
+        self._damaged_at = -_MEND_AGAIN_S
         self._parent_read_fd, self._parent_write_fd = os.pipe()
         self._wakeup_read, self._wakeup_write = socket.socketpair()
         self._signals = 0
@@ -142,6 +150,8 @@ class Supervisor:
                 return True
             if not self._stop_next_phase():
                 return True
+        elif self._is_damaged:
+            self._mend(now)
         else:
             for child in self._children:
                 if child.start_at is not None and child.start_at <= now:
@@ -153,6 +163,25 @@ class Supervisor:
             self._on_ready()
             self._on_ready = None
         return False
+
+    def _mend(self, now: float) -> None:
+        """Once nobody has the queue open any more, have it mended, and start all of them again."""
+        self._deadline = self._deadline or now + STOP_S
+        if self._stop_next_phase():
+            for child in self._alive() if now > self._deadline else ():
+                assert child.process is not None
+                child.process.kill()
+            return
+        try:
+            self._on_damage()
+        except FootfallError as error:
+            _log.error("%s", error)
+        soon = now - self._damaged_at < _MEND_AGAIN_S
+        for child in self._children:
+            child.start_at = time.monotonic() + (_MAX_BACKOFF_S if soon else 0.0)
+        self._is_damaged = False
+        self._damaged_at = now
+        self._deadline = 0.0
 
     def _wait(self, now: float) -> None:
         """Until something happens."""
@@ -212,7 +241,7 @@ class Supervisor:
         process.join()
         os.close(child.ready_fd)
         child.process = None
-        if self._signals == 0 and self._failed_code is None:
+        if self._signals == 0 and self._failed_code is None and not self._is_damaged:
             self._ended(child, process.exitcode or 0)
 
     def _ended(self, child: Child, code: int) -> None:
@@ -221,7 +250,13 @@ class Supervisor:
         One that can't start the first time has been given something wrong, and has said so: then nothing runs. Later
         the others go on: hits are taken while a visits log, say, waits for somebody to look at it.
         """
-        if not child.was_ready and code > 0:
+        if code == DamagedQueueError.exit_code:
+            _log.warning("%s has found the queue damaged; stopping all to mend it", child.name)
+            self._is_damaged = True
+            for other in self._children:
+                other.start_at = None
+            return
+        if not child.was_ready and code > 0 and code != UnreadableFileError.exit_code:
             self._failed_code = code
             return
         ran_s = time.monotonic() - child.started_at

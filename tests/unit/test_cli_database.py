@@ -58,6 +58,16 @@ def test_a_rebuild_tells_what_it_made(place: Path) -> None:
     ] == second.stdout.splitlines()[1::3]
 
 
+def test_that_the_old_database_is_lost_is_told(place: Path) -> None:
+    """With what follows for the figures."""
+    receive(place)
+    (place / "data" / "footfall.duckdb").write_text("no database")
+    assert (
+        "The old one can't be read, so visitors without a user id may count again in the last two days. It is kept as "
+        in run("rebuild").stdout
+    )
+
+
 def test_an_export_and_a_rebuild_from_it(place: Path) -> None:
     """Both say how many events there were."""
     receive(place)

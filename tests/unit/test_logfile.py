@@ -35,6 +35,18 @@ def test_a_torn_file_is_told(tmp_path: Path) -> None:
             log.read(1_000_000)
 
 
+def test_a_file_that_was_renamed_is_found_out(tmp_path: Path) -> None:
+    """Whoever reads several of a log's files may have read one by two names, or one not at all."""
+    path = tmp_path / "a.log"
+    path.touch()
+    with LogFile(path) as log:
+        assert not log.has_moved()
+        path.rename(tmp_path / "a.log.1")
+        assert log.has_moved()
+        path.touch()
+        assert log.has_moved()
+
+
 def test_a_log_must_be_there(tmp_path: Path) -> None:
     """A file that is missing is named."""
     with pytest.raises(BadUsageError, match=r"missing\.log can't be read: No such file or directory\."):

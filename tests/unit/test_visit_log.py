@@ -451,8 +451,11 @@ def test_torn_line(path: Path, state_dir: Path) -> None:
     """A log that ends within a line that is not ours is refused and left as it is."""
     path.write_bytes(OLD_LINE + b"2022-12-19T1")
 
-    with pytest.raises(DamagedFileError, match=f"{path} ends within a line"):
-        VisitLog(path, state_dir)
+    with (
+        closing(VisitLog(path, state_dir)) as log,
+        pytest.raises(DamagedFileError, match=f"{path} ends within a line"),
+    ):
+        log.resume("a", None, lambda _: [])
     assert OLD_LINE + b"2022-12-19T1" == path.read_bytes()
 
 
@@ -491,12 +494,15 @@ def test_no_permission(path: Path, state_dir: Path) -> None:
         VisitLog(path, state_dir)
 
 
-def test_damaged_state(path: Path, state_dir: Path) -> None:
-    """A state that is none is refused, with what to do."""
+def test_damaged_state(path: Path, state_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A state that is none is set aside, and the log of Footfall tells where."""
     (state_dir / STATE_NAME).write_bytes(b"not SQLite" * 100)
 
-    with pytest.raises(DamagedFileError, match="is not the state of a visits log"):
-        VisitLog(path, state_dir)
+    with closing(VisitLog(path, state_dir)) as log:
+        assert {} == log.progress()
+    [aside] = state_dir.glob(f"{STATE_NAME}.damaged-*")
+    assert b"not SQLite" * 100 == aside.read_bytes()
+    assert str(aside) in caplog.text
 
 
 def test_newer_state(path: Path, state_dir: Path) -> None:

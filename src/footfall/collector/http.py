@@ -468,6 +468,7 @@ class Connection(asyncio.BufferedProtocol):
             _log.exception("an error that Footfall does not know")
             self._apologise(reply, request.path)
         if reply.close:
+            self._closing = True
             raise _StopParsing
 
     # What the server and the replies call.

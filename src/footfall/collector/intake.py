@@ -13,7 +13,7 @@ so its clients are told nothing: their connections close.
 import asyncio
 import logging
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from enum import Enum
 from queue import SimpleQueue
@@ -29,7 +29,10 @@ REFUSED_WAIT_S: Final = 0.5
 """How long a refusal may wait to be counted on disk when nothing else is committed."""
 MAX_WAITING: Final = 20_000
 """Entries not yet handed to a commit; beyond it the disk is not keeping up, and more are refused."""
-MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+MAX_WAITING_BYTES: Final = 16 * 1024 * 1024
+"""It bounds a batch, too, and so what a sink makes of one: a line of the visits log may be four times its hit."""
+_ANSWERS_A_TURN = 100
+"""Events that are answered before others have a turn of the loop: thousands may be in a commit."""
 
 PROBE_S: Final = 1.0
 """From a failed commit to the next try, which carries no entry: nothing of it can be in doubt."""
@@ -79,6 +82,7 @@ class Intake:
         self._timer: asyncio.Handle | None = None
         self._timer_at = 0.0
         self._trouble: str | None = None
+        self._due: deque[tuple[Done, Outcome]] = deque()
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="intake", daemon=True)
         self._writer.start()
@@ -123,7 +127,7 @@ class Intake:
     async def close(self) -> None:
         """Commit all that was taken, if the disk lets us."""
         deadline = self._loop.time() + CLOSE_S
-        while self._committing or self._waiting.entries or self._waiting.refused:
+        while self._committing or self._waiting.entries or self._waiting.refused or self._due:
             if self._loop.time() > deadline:
                 _log.error("stopping with %d entries that could not be committed", len(self._waiting.entries))
                 break
@@ -187,9 +191,7 @@ class Intake:
         else:
             outcome = Outcome.UNKNOWN if isinstance(error, QueueBrokenError) else Outcome.REFUSED
             self._fail(job, error, outcome)
-        for done in job.done:
-            done(outcome)
-            reach(Point.INTAKE_ANSWERED)
+        self._answer(job, outcome)
         waiting = self._waiting
         if self._trouble is not None:
             self._commit_in(PROBE_S)
@@ -216,5 +218,19 @@ class Intake:
         lost = len(late.entries) + (len(job.entries) if outcome is Outcome.REFUSED else 0)
         if lost:
             self._waiting.refused["queue_unavailable"] += lost
-        for done in late.done:
-            done(Outcome.REFUSED)
+        self._answer(late, Outcome.REFUSED)
+
+    def _answer(self, job: _Job, outcome: Outcome) -> None:
+        """Tell all who wait for it, those of an earlier job first."""
+        is_answering = bool(self._due)
+        self._due.extend((done, outcome) for done in job.done)
+        if not is_answering:
+            self._answer_some()
+
+    def _answer_some(self) -> None:
+        for _ in range(min(_ANSWERS_A_TURN, len(self._due))):
+            done, outcome = self._due.popleft()
+            done(outcome)
+            reach(Point.INTAKE_ANSWERED)
+        if self._due:
+            self._loop.call_soon(self._answer_some)

@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import duckdb
 import uvicorn
@@ -11,13 +11,14 @@ import uvloop
 
 from footfall.config import Settings
 from footfall.consumer import Consumer
+from footfall.errors import DamagedQueueError, UnreadableFileError
 from footfall.filelock import FileLock
 from footfall.gate import Gate
 from footfall.observe import Observer
 from footfall.processes.parts import DATABASE_LOCK, PROCESSOR, REPORTING, give_way, open_queue, role_checks
 from footfall.reporting.api import build_app
 from footfall.sinks.base import SINKS
-from footfall.sinks.duckdb import DuckdbSink, open_database
+from footfall.sinks.duckdb import DuckdbSink, open_mended, set_database_aside
 from footfall.supervisor import Lifeline
 
 _GRACE_S = 3
@@ -41,15 +42,20 @@ def run(
     """
     give_way()
     with FileLock(settings.data_path / DATABASE_LOCK, purpose="the database"):
-        database = open_database(settings.database_path)
         try:
-            with _processing(lifeline, settings, roles, database):
+            with (
+                closing(open_mended(settings.database_path)) as database,
+                _processing(lifeline, settings, roles, database),
+            ):
                 lifeline.ready()
                 if REPORTING in roles and listener is not None:
                     _report(lifeline, settings, roles, gate, listener, database)
                 lifeline.stop.wait()
-        finally:
-            database.close()
+        except DamagedQueueError:
+            raise
+        except UnreadableFileError as error:
+            set_database_aside(settings.database_path, error)
+            raise
 
 
 @contextmanager
@@ -60,7 +66,7 @@ def _processing(
     if PROCESSOR not in roles:
         yield
         return
-    sink = DuckdbSink(database)
+    sink = DuckdbSink(database, checkpoint_bytes=settings.queue.max_bytes // 8)
     queue = open_queue(settings)
     failures: list[Exception] = []
 

@@ -18,9 +18,11 @@ def run(lifeline: Lifeline, settings: Settings) -> None:
     give_way()
     sink = VisitLog(Path(settings.storage.path), settings.data_path)
     queue = open_queue(settings)
-    lifeline.ready()
+    consumer = Consumer(queue, sink)
     try:
-        Consumer(queue, sink).run(lifeline.stop)
+        consumer.resume()
+        lifeline.ready()
+        consumer.run(lifeline.stop)
     finally:
         sink.close()
         queue.close()

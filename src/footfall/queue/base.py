@@ -13,6 +13,7 @@ class Batch(Struct, frozen=True):
         count: how many entries it holds.
         payload: their bytes, as `footfall.event.encode_entries` wrote them.
         is_damaged: the bytes are no longer those that were committed; what they were can't be told.
+        before: how many entries of this source were committed before it. A sink that has dealt with fewer missed some.
     """
 
     source: str
@@ -21,6 +22,7 @@ class Batch(Struct, frozen=True):
     count: int
     payload: bytes
     is_damaged: bool = False
+    before: int = 0
 
 
 class Progress(Struct, frozen=True):

@@ -4,13 +4,19 @@ File format (SQLite 3, WAL mode, `PRAGMA user_version` = 1):
 
 - `batches`: a row a batch. `sequence` is the time of its commit in microseconds, or one more than the one before where
   the clock does not say more. So a sequence is not used again even when the end of the file is lost, or the file comes
-  from a backup, and what the sinks have passed stays passed. `checksum` is the CRC-32 of the payload (zlib's), since
-  SQLite checks none of its pages. `end_bytes` is the sum of all payload lengths up to and with this one, ever.
+  from a backup, and what the sinks have passed stays passed. `received` and `end_bytes` are the sums of all counts and
+  of all payload lengths up to and with this one, ever. `checksum` is the CRC-32 of the payload (zlib's).
 - `totals`: one row: the queue's `source` name, entries ever `received`, payload bytes ever taken (`end_bytes`), and
   the `last_sequence`.
 - `refused`: how many requests were turned away, by reason.
-- `sinks`: what each sink last reported. Retention and the ledger use it; no sink reads it.
+- `sinks`: what each sink last reported. Retention and the ledger use it; a sink reads it when its own state is lost.
 - `imports`: how far each imported log has come, moved in the transaction of the batch that holds its lines.
+
+SQLite checks none of its pages, so what could do harm if it were changed has a `seal`, the CRC-32 of the row's other
+columns (without the payload), and each batch's `end_bytes` must continue that of the batch before. A payload that does
+not fit its checksum makes a damaged batch; anything else that does not fit makes a damaged queue (`salvage`).
+
+Beside it is `<file>.source`: the source's name once more. Whoever has the queue open holds a shared lock on it.
 
 One batch is one transaction, so it is in the file whole or not at all, together with the count of what was received.
 With `synchronous=FULL` SQLite syncs the WAL before the commit returns (https://sqlite.org/pragma.html#pragma_synchronous);
@@ -21,13 +27,15 @@ This file knows nothing of what is in a batch, and forgets a batch only when eve
 reported it safe, plus a margin that a rebuilt database can use.
 """
 
+import fcntl
 import logging
+import os
 import sqlite3
 import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,18 +43,28 @@ import msgspec
 from msgspec import Struct
 
 from footfall.crashpoint import Point, reach
-from footfall.errors import AlreadyInUseError, DamagedFileError, QueueBrokenError, QueueFullError
+from footfall.errors import (
+    AlreadyInUseError,
+    DamagedFileError,
+    DamagedQueueError,
+    FootfallError,
+    QueueBrokenError,
+    QueueFullError,
+)
 from footfall.queue.base import Batch, Progress
+from footfall.seal import seal_of
 
 FILE_NAME = "queue.sqlite"
 
-_SCHEMA = """
+SCHEMA = """
 CREATE TABLE IF NOT EXISTS batches (
     sequence INTEGER PRIMARY KEY,
     committed_ns INTEGER NOT NULL,
     count INTEGER NOT NULL,
-    checksum INTEGER NOT NULL,
+    received INTEGER NOT NULL,
     end_bytes INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
+    seal INTEGER NOT NULL,
     payload BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS totals (
@@ -54,7 +72,8 @@ CREATE TABLE IF NOT EXISTS totals (
     source TEXT NOT NULL,
     received INTEGER NOT NULL,
     end_bytes INTEGER NOT NULL,
-    last_sequence INTEGER NOT NULL
+    last_sequence INTEGER NOT NULL,
+    seal INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS refused (reason TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sinks (
@@ -63,7 +82,9 @@ CREATE TABLE IF NOT EXISTS sinks (
     safe_sequence INTEGER NOT NULL,
     written INTEGER NOT NULL,
     skipped TEXT NOT NULL,
-    trouble TEXT
+    mark TEXT NOT NULL,
+    trouble TEXT,
+    seal INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS imports (
     log TEXT NOT NULL,
@@ -74,7 +95,7 @@ CREATE TABLE IF NOT EXISTS imports (
     PRIMARY KEY (log, number)
 ) WITHOUT ROWID;
 """
-_FORMAT = 1
+FORMAT = 1
 _log = logging.getLogger(__name__)
 _BUSY_S = 5.0
 _TRIM_BATCHES = 256
@@ -89,7 +110,11 @@ _WAL_KEPT_BYTES = 16 * 1024 * 1024
 _TRY_AGAIN_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 """Errors after which SQLite has rolled the transaction back and trying again later is sound."""
 
-_DAMAGED_CODES = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
+DAMAGED_CODES = {
+    *(sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FORMAT),
+    # Our statements fit our tables; what is found there does not.
+    *(sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_CONSTRAINT),
+}
 
 
 class ImportMark(Struct, frozen=True):
@@ -111,11 +136,19 @@ class ImportMark(Struct, frozen=True):
 
 
 class SinkReport(Struct, frozen=True):
-    """What a sink last told this queue about this source."""
+    """What a sink last told this queue about this source.
+
+    Attributes:
+        sequence: as in `Progress`, like `safe_sequence`, `written` and `skipped`.
+        mark: what the sink wants to be told should its own state be lost (`Sink.mark`).
+        trouble: what keeps it from going on, or None.
+    """
 
     sequence: int
+    safe_sequence: int
     written: int
     skipped: dict[str, int]
+    mark: str
     trouble: str | None
 
 
@@ -142,7 +175,9 @@ class EmbeddedQueue:
         clock: nanoseconds since 1970.
 
     Raises:
-        DamagedFileError: the file is not a queue of this format.
+        DamagedQueueError: the file can't be read as a queue.
+        DamagedFileError: it has another format.
+        OSError: it can't be opened or made.
     """
 
     def __init__(
@@ -160,49 +195,58 @@ class EmbeddedQueue:
         self._margin_bytes = min(_MAX_MARGIN_BYTES, max_bytes // 4)
         self._room = 0
         self._clock = clock
-        try:
-            self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-            self._open_patiently(durability)
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode in _DAMAGED_CODES:
-                raise DamagedFileError(
-                    f"{path} is not a readable queue ({error}); move it away to start a new one."
-                ) from error
-            raise OSError(f"{path}: {error}") from error
-        self._page_bytes: int = self._value("PRAGMA page_size")
+        with ExitStack() as held:
+            source_fd = os.open(source_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            held.callback(os.close, source_fd)
+            fcntl.flock(source_fd, fcntl.LOCK_SH)
+            try:
+                with self._naming_errors():
+                    self._db = held.enter_context(
+                        closing(sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False))
+                    )
+                    # Whether it still is the text that was written is for the seals to tell.
+                    self._db.text_factory = lambda text: text.decode(errors="replace")
+                    self._open_patiently(durability, source_fd)
+            except QueueFullError as error:
+                raise OSError(str(error)) from error
+            self._page_bytes: int = self._value("PRAGMA page_size")
+            self._held = held.pop_all()
 
-    def _open_patiently(self, durability: Literal["disk", "memory"]) -> None:
+    def _open_patiently(self, durability: Literal["disk", "memory"], source_fd: int) -> None:
         """SQLite does not wait for another process that is making the file a WAL database at this moment."""
         deadline = time.monotonic() + _BUSY_S
         while True:
             try:
-                return self._open(durability)
+                return self._open(durability, source_fd)
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
                 self._rollback()
                 time.sleep(0.01)
 
-    def _open(self, durability: Literal["disk", "memory"]) -> None:
+    def _open(self, durability: Literal["disk", "memory"], source_fd: int) -> None:
         self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute(f"PRAGMA synchronous = {'FULL' if durability == 'disk' else 'NORMAL'}")
         self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         self._db.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
-        version = self._value("PRAGMA user_version")
+        version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
-            self._create()
-        elif version != _FORMAT:
-            raise DamagedFileError(f"{self._path} has format {version}; this Footfall reads format {_FORMAT}.")
-        self.source: str = self._value("SELECT source FROM totals")
+            self._create(os.pread(source_fd, 64, 0).decode(errors="replace") or uuid.uuid4().hex)
+        elif version != FORMAT:
+            raise DamagedFileError(f"{self._path} has format {version}; this Footfall reads format {FORMAT}.")
+        self.source, *_ = self._totals()
+        if os.pread(source_fd, 64, 0) != self.source.encode():
+            os.ftruncate(source_fd, 0)
+            os.pwrite(source_fd, self.source.encode(), 0)
 
-    def _create(self) -> None:
+    def _create(self, source: str) -> None:
         """Safe when two processes do it at the same moment: the second finds all in place."""
         self._db.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA.split(";"):
+        for statement in SCHEMA.split(";"):
             self._db.execute(statement)
-        self._db.execute("INSERT OR IGNORE INTO totals VALUES (1, ?, 0, 0, 0)", (uuid.uuid4().hex,))
-        self._db.execute(f"PRAGMA user_version = {_FORMAT}")
+        self._db.execute("INSERT OR IGNORE INTO totals VALUES (1, ?, 0, 0, 0, ?)", (source, seal_of(source, 0, 0, 0)))
+        self._db.execute(f"PRAGMA user_version = {FORMAT}")
         self._db.execute("COMMIT")
 
     # What a collector calls.
@@ -226,26 +270,39 @@ class EmbeddedQueue:
             AlreadyInUseError: the mark is elsewhere, moved by another import of that log; nothing was taken.
             QueueFullError: the limit or the disk is reached, nothing was taken; a later call may succeed.
             QueueBrokenError: whether it was taken is unknown; only a new start from the disk can tell.
-            DamagedFileError: the file is no longer a queue.
+            DamagedQueueError: the file is no longer a queue.
         """
         with self._transaction():
             self._take_room(len(payload))
             now_ns = self._clock()
+            _, received, end_bytes, last_sequence = self._totals()
+            received += count
+            end_bytes += len(payload)
+            sequence = max(last_sequence + 1, now_ns // 1_000)
+            self._set_totals(received, end_bytes, sequence)
+            header = (sequence, now_ns, count, received, end_bytes, zlib.crc32(payload))
             self._db.execute(
-                "UPDATE totals SET received = received + ?, end_bytes = end_bytes + ?, "
-                "last_sequence = max(last_sequence + 1, ?)",
-                (count, len(payload), now_ns // 1_000),
+                "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*header, seal_of(*header), payload)
             )
-            sequence: int = self._db.execute(
-                "INSERT INTO batches SELECT last_sequence, ?, ?, ?, end_bytes, ? FROM totals RETURNING sequence",
-                (now_ns, count, zlib.crc32(payload), payload),
-            ).fetchall()[0][0]
             self._add_refused(refused or {})
             if moved is not None:
                 self._move_mark(*moved)
             reach(Point.QUEUE_INSERTED)
         reach(Point.QUEUE_COMMITTED)
         return sequence
+
+    def _totals(self) -> tuple[str, int, int, int]:
+        row = self._db.execute("SELECT source, received, end_bytes, last_sequence, seal FROM totals").fetchone()
+        if row is None or seal_of(*row[:-1]) != row[-1]:
+            raise self._damage("its totals are not what was written")
+        source, received, end_bytes, last_sequence, _ = row
+        return source, received, end_bytes, last_sequence
+
+    def _set_totals(self, received: int, end_bytes: int, last_sequence: int) -> None:
+        self._db.execute(
+            "UPDATE totals SET received = ?, end_bytes = ?, last_sequence = ?, seal = ?",
+            (received, end_bytes, last_sequence, seal_of(self.source, received, end_bytes, last_sequence)),
+        )
 
     def make_sure_of_room(self) -> None:
         """Raise `QueueFullError` if the limit is reached."""
@@ -277,9 +334,7 @@ class EmbeddedQueue:
 
     def import_marks(self, log: str) -> list[ImportMark]:
         """How far the logs known by `log` have come, in the order in which they were begun."""
-        rows = self._db.execute(
-            "SELECT log, number, offset, line, digest FROM imports WHERE log = ? ORDER BY number", (log,)
-        )
+        rows = self._rows("SELECT log, number, offset, line, digest FROM imports WHERE log = ? ORDER BY number", log)
         return [ImportMark(*row) for row in rows]
 
     def _move_mark(self, old: ImportMark, new: ImportMark) -> None:
@@ -294,29 +349,45 @@ class EmbeddedQueue:
     # What a consumer calls.
 
     def read(self, after: int, *, max_bytes: int = 4 * 1024 * 1024) -> list[Batch]:
-        """The next batches after sequence `after`, in order: at least one if any is there, about `max_bytes` in all."""
+        """The next batches after sequence `after`, in order: at least one if any is there, about `max_bytes` in all.
+
+        Raises:
+            DamagedQueueError: something in the file is not what was written, or a batch is missing.
+            QueueFullError: the disk does not let it be read now.
+        """
         batches: list[Batch] = []
         room = max_bytes
-        cursor = self._db.execute(
-            "SELECT sequence, committed_ns, count, checksum, payload FROM batches WHERE sequence > ? ORDER BY sequence",
-            (after,),
-        )
-        for sequence, committed_ns, count, checksum, payload in cursor:
-            is_damaged = checksum != zlib.crc32(payload)
-            if is_damaged:
-                self._set_aside(sequence, count, payload)
-            batches.append(Batch(self.source, sequence, committed_ns, count, payload, is_damaged))
-            room -= len(payload)
-            if room <= 0:
-                break
-        cursor.close()
+        with self._naming_errors(), closing(self._db.cursor()) as rows:
+            rows.execute(
+                "SELECT sequence, committed_ns, count, received, end_bytes, checksum, seal, payload FROM batches "
+                "WHERE sequence > ? ORDER BY sequence",
+                (after,),
+            )
+            # In the snapshot of the statement above. Where `after` is not there any more, nothing is known.
+            start_bytes: int | None = self._value("SELECT end_bytes FROM batches WHERE sequence = ?", after)
+            for *header, seal, payload in rows:
+                if seal_of(*header) != seal or not isinstance(payload, bytes):
+                    raise self._damage(f"a batch after {after} is not what was written")
+                sequence, committed_ns, count, received, end_bytes, checksum = header
+                if sequence <= after or start_bytes not in {None, end_bytes - len(payload)}:
+                    raise self._damage(f"batches after {after} are missing")
+                is_damaged = checksum != zlib.crc32(payload)
+                if is_damaged:
+                    self._set_aside(sequence, count, payload)
+                before = received - count
+                batches.append(Batch(self.source, sequence, committed_ns, count, payload, is_damaged, before))
+                after, start_bytes = sequence, end_bytes
+                room -= len(payload)
+                if room <= 0:
+                    break
         return batches
 
     def _set_aside(self, sequence: int, count: int, payload: bytes) -> None:
         """Keep what is left of a damaged batch, once, for somebody to look at."""
         path = self._path.with_name(f"{self._path.name}.batch-{sequence}.damaged")
         if not path.exists():
-            path.write_bytes(payload)
+            with suppress(OSError):  # on a full disk it stays where it is
+                path.write_bytes(payload)
             _log.error("a batch of %d entries is damaged on disk; what is left of it is in %s", count, path)
 
     def last_sequence(self) -> int:
@@ -330,34 +401,38 @@ class EmbeddedQueue:
         )
         return received
 
-    def report(self, sink: str, progress: Progress, trouble: str | None = None) -> None:
+    def report(self, sink: str, progress: Progress, trouble: str | None = None, *, mark: str = "") -> None:
         """Note how far a sink has come, and what keeps it from going on, if anything does.
+
+        Args:
+            sink: its name.
+            progress: where it stands in this queue's source.
+            trouble: see `SinkReport`.
+            mark: see `SinkReport`.
 
         Raises:
             QueueFullError, QueueBrokenError: as `append`; the next report makes up for a lost one.
         """
+        skipped = msgspec.json.encode(progress.skipped).decode()
+        row = (sink, progress.sequence, progress.safe_sequence, progress.written, skipped, mark, trouble)
         with self._transaction():
-            self._db.execute(
-                "INSERT OR REPLACE INTO sinks VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    sink,
-                    progress.sequence,
-                    progress.safe_sequence,
-                    progress.written,
-                    msgspec.json.encode(progress.skipped).decode(),
-                    trouble,
-                ),
-            )
+            self._db.execute("INSERT OR REPLACE INTO sinks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, seal_of(*row)))
+            _, received, end_bytes, last_sequence = self._totals()
+            known = progress.written + sum(progress.skipped.values())
+            if known > received:
+                # The end of the file was lost after the sink had passed it.
+                self._set_totals(known, end_bytes, last_sequence)
 
     def trim(self) -> int:
         """Drop up to a few hundred batches that every sink has passed, older than the margin; return how many.
 
         Disk goes back to the system a piece at a time, so that no commit waits long behind this one.
         """
-        passed = min((self._safe_sequence(sink) for sink in self._sinks), default=0)
+        reports = self.sink_reports()
+        passed = min((reports[sink].safe_sequence if sink in reports else 0 for sink in self._sinks), default=0)
         kept = self._value("SELECT end_bytes FROM totals") - self._margin_bytes
-        oldest = self._db.execute("SELECT sequence, end_bytes FROM batches ORDER BY sequence LIMIT 1").fetchone()
-        if oldest is None or oldest[0] > passed or oldest[1] > kept:
+        oldest = self._rows("SELECT sequence, end_bytes FROM batches ORDER BY sequence LIMIT 1")
+        if not oldest or oldest[0][0] > passed or oldest[0][1] > kept:
             self._give_back()
             return 0
         with self._transaction():
@@ -376,20 +451,18 @@ class EmbeddedQueue:
             with self._naming_errors():
                 # One step of this statement frees one page, and `execute` takes one step.
                 self._db.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
-
-    def _safe_sequence(self, sink: str) -> int:
-        sequence: int = self._value("SELECT safe_sequence FROM sinks WHERE name = ?", sink, default=0)
-        return sequence
+                # The file gets shorter only when the WAL is brought into it.
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     # What the ledger and the metrics call.
 
     def state(self) -> QueueState:
         """What came in, what was turned away, and where each sink stands."""
-        self._db.execute("BEGIN")
+        self._rows("BEGIN")
         try:
             received: int = self._value("SELECT received FROM totals")
             last = self._value("SELECT max(sequence) FROM batches", default=0) or 0
-            refused: dict[str, int] = dict(self._db.execute("SELECT reason, count FROM refused ORDER BY reason"))
+            refused: dict[str, int] = dict(self._rows("SELECT reason, count FROM refused ORDER BY reason"))
             sinks = self.sink_reports()
             lag_batches, lag_seconds = {}, {}
             for name in self._sinks:
@@ -401,29 +474,52 @@ class EmbeddedQueue:
                 lag_seconds[name] = 0.0 if oldest is None else max(0.0, (self._clock() - oldest) / 1e9)
             used = self._used_bytes()
         finally:
-            self._db.execute("COMMIT")
-        # More than the file knows of where its end was lost after the sinks had passed it.
-        received = max(received, *(report.written + sum(report.skipped.values()) for report in sinks.values()), 0)
+            self._rollback()
         return QueueState(received, refused, last, sinks, lag_batches, lag_seconds, used)
 
     def sink_reports(self) -> dict[str, SinkReport]:
-        """What each sink last reported."""
-        rows = self._db.execute("SELECT name, sequence, written, skipped, trouble FROM sinks").fetchall()
-        return {
-            name: SinkReport(sequence, written, msgspec.json.decode(skipped, type=dict[str, int]), trouble)
-            for name, sequence, written, skipped, trouble in rows
-        }
+        """What each sink last reported; a report that is not what was written counts as none."""
+        reports = {}
+        for *row, seal in self._rows(
+            "SELECT name, sequence, safe_sequence, written, skipped, mark, trouble, seal FROM sinks"
+        ):
+            if seal_of(*row) == seal:
+                name, sequence, safe_sequence, written, skipped, mark, trouble = row
+                counts = msgspec.json.decode(skipped, type=dict[str, int])
+                reports[name] = SinkReport(sequence, safe_sequence, written, counts, mark, trouble)
+        return reports
+
+    # What a start calls, and an end.
+
+    def check(self) -> None:
+        """Look whether the file holds all that it says.
+
+        Raises:
+            DamagedQueueError: its end is missing.
+        """
+        self._rows("BEGIN")
+        try:
+            _, received, end_bytes, last_sequence = self._totals()
+            last = self._rows("SELECT received, end_bytes, sequence FROM batches ORDER BY sequence DESC LIMIT 1")
+        finally:
+            self._rollback()
+        if last and (last[0][0] > received or last[0][1:] != (end_bytes, last_sequence)):
+            raise self._damage("its last batches are missing")
 
     def close(self) -> None:
-        self._db.close()
+        self._held.close()
 
     def _used_bytes(self) -> int:
         pages: int = self._value("PRAGMA page_count") - self._value("PRAGMA freelist_count")
         return pages * self._page_bytes
 
     def _value(self, sql: str, *parameters: object, default: Any = None) -> Any:  # noqa: ANN401 - SQL's types
-        row = self._db.execute(sql, parameters).fetchone()
-        return default if row is None else row[0]
+        rows = self._rows(sql, *parameters)
+        return rows[0][0] if rows else default
+
+    def _rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with self._naming_errors():
+            return self._db.execute(sql, parameters).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -431,25 +527,40 @@ class EmbeddedQueue:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
-                self._db.execute("COMMIT")
             except BaseException:
                 self._rollback()
                 raise
+        try:
+            self._db.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            self._rollback()
+            if error.sqlite_errorcode & 0xFF in _TRY_AGAIN_CODES | DAMAGED_CODES:
+                raise self._meaning(error) from error
+            raise QueueBrokenError(f"{self._path}: {error}") from error
 
     @contextmanager
     def _naming_errors(self) -> Iterator[None]:
+        """For all but the end of a transaction: whatever the error is, nothing was taken."""
         try:
             yield
         except sqlite3.DatabaseError as error:
-            code = error.sqlite_errorcode & 0xFF  # the primary code; the rest says where it happened
-            if code in _DAMAGED_CODES:
-                raise DamagedFileError(f"{self._path} is damaged: {error}") from error
-            if code in _TRY_AGAIN_CODES:
-                raise QueueFullError(f"the queue can't be written now: {error}") from error
-            raise QueueBrokenError(f"{self._path}: {error}") from error
+            raise self._meaning(error) from error
+
+    def _meaning(self, error: sqlite3.DatabaseError) -> FootfallError:
+        if error.sqlite_errorcode & 0xFF in DAMAGED_CODES:  # the primary code; the rest says where it happened
+            return self._damage(str(error))
+        return QueueFullError(f"the queue {self._path} can't be used now: {error}")
+
+    def _damage(self, what: str) -> DamagedQueueError:
+        return DamagedQueueError(f"{self._path} is damaged: {what}.")
 
     def _rollback(self) -> None:
         """SQLite may have rolled back by itself already, or be unable to."""
         if self._db.in_transaction:
             with suppress(sqlite3.DatabaseError):
                 self._db.execute("ROLLBACK")
+
+
+def source_path(path: Path) -> Path:
+    """The file beside a queue's."""
+    return path.with_name(f"{path.name}.source")

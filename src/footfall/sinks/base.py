@@ -1,6 +1,6 @@
 """What every sink promises."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -8,6 +8,7 @@ import msgspec
 from footfall.errors import DamagedFileError
 from footfall.event import Entry, decode_entries
 from footfall.queue.base import Batch, Progress
+from footfall.queue.embedded import SinkReport
 
 VISIT_LOG = "visit_log"
 DATABASE = "database"
@@ -16,6 +17,8 @@ SINKS = (VISIT_LOG, DATABASE)
 
 UNREADABLE = "unreadable"
 """Why every sink skips the entries of a batch that the disk has damaged."""
+LOST = "lost"
+"""Why a sink skips entries that it never got, and will not: the disk has damaged the queue, or the sink's own state."""
 DUPLICATE = "duplicate"
 """Why a sink that counts events skips one whose `event_id` it has."""
 
@@ -34,6 +37,23 @@ class Sink(Protocol):
         """Where it stands, by source, as its durable state says."""
         ...
 
+    def mark(self) -> str:
+        """Where the output ends, in words of its own: kept by the queue, should the sink's own state be lost."""
+        ...
+
+    def resume(self, source: str, report: SinkReport | None, read: Callable[[int], Sequence[Batch]]) -> None:
+        """Before the first `write`: find out what of a source is in the output, though the state may not say so.
+
+        Args:
+            source: the queue's.
+            report: what the queue knows of this sink.
+            read: the queue's next batches after a sequence; none at the end.
+
+        Raises:
+            OSError, DamagedFileError: as `write`. After an OSError it is to be called again.
+        """
+        ...
+
     def write(self, batches: Sequence[Batch]) -> None:
         """Bring `batches`, ascending within each source, into the output and move the position, as one step.
 
@@ -48,6 +68,11 @@ class Sink(Protocol):
     def close(self) -> None:
         """Let go of files and locks; all that was written is safe before this, too."""
         ...
+
+
+def missed_before(batch: Batch, progress: Progress) -> int:
+    """How many entries came before a batch that a sink with that progress has not dealt with: they are `LOST`."""
+    return max(0, batch.before - progress.written - sum(progress.skipped.values()))
 
 
 def entries_of(batch: Batch) -> list[Entry] | None:

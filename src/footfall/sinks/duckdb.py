@@ -19,6 +19,7 @@ One process at a time can open the file (DuckDB locks it), so the one that write
 takes a `cursor()` of the same connection.
 """
 
+import logging
 import os
 import re
 import secrets
@@ -35,15 +36,18 @@ from typing import Final
 import duckdb
 import msgspec
 
+from footfall.aside import set_aside
 from footfall.crashpoint import Point, reach
 from footfall.enrich import COLUMNS, SALT_BYTES, Row, Skip, enrich
-from footfall.errors import AlreadyInUseError, DamagedFileError, FootfallError
+from footfall.errors import AlreadyInUseError, DamagedFileError, FootfallError, UnreadableFileError
 from footfall.event import Entry, Event
 from footfall.queue.base import Batch, Progress
-from footfall.sinks.base import DATABASE, DUPLICATE, UNREADABLE, entries_of
+from footfall.queue.embedded import SinkReport
+from footfall.sinks.base import DATABASE, DUPLICATE, LOST, UNREADABLE, entries_of, missed_before
 
 CHECKPOINT_ROWS: Final = 250_000
 """So many rows make a checkpoint due; they take some 50 MB in memory and in the log."""
+CHECKPOINT_BYTES: Final = 128 * 1024 * 1024
 CHECKPOINT_AGE: Final = timedelta(seconds=60)
 """The longest that a row waits for one, while the disk has room."""
 SALT_AGE: Final = timedelta(hours=48)
@@ -88,8 +92,12 @@ _EPOCH_DAY: Final = _EPOCH.date()
 
 _TRY_AGAIN: Final = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException)
 """Errors after which DuckDB has rolled the transaction back and goes on; a failed commit is the last of them."""
-_NOT_TO_BE_HAD: Final = ("Cannot open file", "Is a directory", "No space left on device")
+_UNREADABLE: Final = ("Corrupt database file", "Could not read enough bytes", "not a valid DuckDB database file")
+"""What it says when the file is not what was written."""
+_NOT_TO_BE_HAD: Final = ("Cannot open file", "Is a directory", "No space left on device", "Input/output error")
 """What DuckDB says when the matter is not what the file holds."""
+
+_log = logging.getLogger(__name__)
 
 
 def open_database(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
@@ -101,7 +109,8 @@ def open_database(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConn
 
     Raises:
         AlreadyInUseError: another process has it open; the text says which.
-        DamagedFileError: the file is not a database of this format, or damaged.
+        UnreadableFileError: the file or its log is damaged.
+        DamagedFileError: it is not a database of this format.
         FootfallError: the file can't be made or opened.
     """
     try:
@@ -124,6 +133,38 @@ def open_database(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConn
     return connection
 
 
+def open_mended(path: Path) -> duckdb.DuckDBPyConnection:
+    """As `open_database`; but what can't be read is set aside, for the queue to bring again what it still has.
+
+    That is all of it for the log alone: `safe_sequence` tells no queue to forget what is only there.
+    """
+    log = log_of(path)
+    if not path.exists() and log.exists():
+        _tell_aside(f"{path} is gone.", set_aside(log))
+    try:
+        return open_database(path)
+    except UnreadableFileError as error:
+        if not log.exists():
+            set_database_aside(path, error)
+            return open_database(path)
+        _tell_aside(str(error), set_aside(log))
+    return open_mended(path)
+
+
+def set_database_aside(path: Path, error: UnreadableFileError) -> None:
+    """Give way to a new database; nobody must be using the old one."""
+    _tell_aside(str(error), set_aside(path, ".wal"))
+
+
+def _tell_aside(trouble: str, aside: Path | None) -> None:
+    _log.error(
+        "%s What was there is kept as %s. The queue brings again what it still has; `footfall rebuild` makes the "
+        "database of all that the visits log has, too",
+        trouble,
+        aside,
+    )
+
+
 class DuckdbSink:
     """The sink that fills `events`.
 
@@ -131,6 +172,7 @@ class DuckdbSink:
         connection: what `open_database` gave; the sink works on a cursor of its own and leaves it open.
         clock: nanoseconds since 1970.
         monotonic: seconds that no one sets.
+        checkpoint_bytes: so much of the queue makes a checkpoint due, for what no checkpoint covers can't leave it.
 
     Raises:
         OSError, DamagedFileError: as `write`.
@@ -143,6 +185,8 @@ class DuckdbSink:
         connection: duckdb.DuckDBPyConnection,
         clock: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        checkpoint_bytes: int = CHECKPOINT_BYTES,
     ) -> None:
         self._db = connection.cursor()
         self._clock = clock
@@ -152,7 +196,9 @@ class DuckdbSink:
         self._event_ids = _EventIds(self._db)
         self._positions: dict[str, Progress] = {}
         self._ids_forgotten_at = _EPOCH
+        self._checkpoint_bytes = checkpoint_bytes
         self._uncovered_rows = 0
+        self._uncovered_bytes = 0
         self._uncovered_since: datetime | None = None
         with self._naming_errors():
             self._load()
@@ -161,6 +207,12 @@ class DuckdbSink:
 
     def progress(self) -> Mapping[str, Progress]:
         return self._positions
+
+    def mark(self) -> str:
+        return ""
+
+    def resume(self, source: str, report: SinkReport | None, read: Callable[[int], Sequence[Batch]]) -> None:
+        """Nothing is to be found out: position and rows are one."""
 
     def write(self, batches: Sequence[Batch]) -> None:
         with self._naming_errors():
@@ -208,12 +260,15 @@ class DuckdbSink:
         reach(Point.DATABASE_COMMITTED)
         self._positions.update(moved)
         self._uncovered_rows += rows
+        self._uncovered_bytes += sum(len(batch.payload) for batch in batches)
         self._uncovered_since = self._uncovered_since or now
 
     def _append(self, events: duckdb.Appender, batch: Batch, entries: list[Entry] | None, before: Progress) -> Progress:
         """Append a batch's rows; return where that leads from `before`."""
         rows: list[Row] = []
         skips: Counter[str] = Counter(before.skipped)
+        if missed := missed_before(batch, before):
+            skips[LOST] += missed
         if entries is None:
             skips[UNREADABLE] += batch.count
         for entry in entries or ():
@@ -242,7 +297,9 @@ class DuckdbSink:
         if self._steadiness.holds(now):
             self._forget(now)
         if self._uncovered_since is not None and (
-            self._uncovered_rows >= CHECKPOINT_ROWS or now - self._uncovered_since >= CHECKPOINT_AGE
+            self._uncovered_rows >= CHECKPOINT_ROWS
+            or self._uncovered_bytes >= self._checkpoint_bytes
+            or now - self._uncovered_since >= CHECKPOINT_AGE
         ):
             self._checkpoint()
 
@@ -270,6 +327,7 @@ class DuckdbSink:
             return
         reach(Point.DATABASE_CHECKPOINTED)
         self._uncovered_rows = 0
+        self._uncovered_bytes = 0
         self._uncovered_since = None
         self._positions = {
             source: msgspec.structs.replace(progress, safe_sequence=progress.sequence)
@@ -307,6 +365,8 @@ class DuckdbSink:
         try:
             yield
         except duckdb.Error as error:
+            if any(sign in str(error) for sign in _UNREADABLE):
+                raise UnreadableFileError(f"{self._path} can't be read: {_first_line(error)}.") from error
             if isinstance(error, _TRY_AGAIN):
                 raise OSError(f"{self._path} can't be written now: {_first_line(error)}") from error
             raise DamagedFileError(
@@ -489,11 +549,12 @@ def _refusal(path: Path, error: duckdb.Error) -> FootfallError:
     if any(reason in text for reason in _NOT_TO_BE_HAD):
         return FootfallError(f"{path} can't be opened (database.url): {text}")
     if "replaying WAL" in text:
-        return DamagedFileError(
+        return UnreadableFileError(
             f"The log of the database {path} is damaged ({text}). Move {log_of(path)} away, and that file only: "
             "the queue still has what was in it, and brings it again."
         )
-    return DamagedFileError(
+    meaning = UnreadableFileError if any(sign in text for sign in _UNREADABLE) else DamagedFileError
+    return meaning(
         f"{path} is not a readable database ({text}). Make it anew with `footfall rebuild`, which keeps this one, "
         "or bring it back from a copy."
     )

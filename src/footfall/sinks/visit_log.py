@@ -17,6 +17,12 @@ State format, `visit_log.sqlite` (SQLite 3, WAL mode, `PRAGMA user_version` = 1)
 - `intent`: at most one row: the file's `inode` in decimal (64 bits, more than SQLite's integers), its `length` before,
   the last bytes `before` that place, and the exact `text` to append.
 - `intended`: the rows of `positions` that hold once the intent is fulfilled.
+- `log_end`: one row: where the log ended when the last intent was confirmed, as a `mark`: the file's inode, its length
+  and the CRC-32 of the last bytes before, with colons.
+
+Each row has a `seal`, the CRC-32 of its other columns. A state that is damaged is set aside. The queue is told of each
+mark, so a state that is lost, or older than the log, is made again: what the log holds after the mark is held against
+the batches after the position that came with it (`resume`).
 
 A file is known by its inode and the bytes before the place, so that it is found under the name that a rotation gave it,
 and no other file is taken for it. The device is not recorded, since its number can change with each boot.
@@ -27,22 +33,28 @@ lines may still be on their way into it (logrotate's `delaycompress` is for that
 """
 
 import errno
+import logging
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any, Self
 
 import msgspec
 from msgspec import Struct
 
+from footfall.aside import set_aside
 from footfall.crashpoint import Point, reach
-from footfall.errors import DamagedFileError, FootfallError
+from footfall.errors import DamagedFileError, FootfallError, UnreadableFileError
 from footfall.event import Hit
 from footfall.filelock import FileLock
 from footfall.queue.base import Batch, Progress
-from footfall.sinks.base import UNREADABLE, VISIT_LOG, entries_of
+from footfall.queue.embedded import DAMAGED_CODES, SinkReport
+from footfall.seal import seal_of
+from footfall.sinks.base import LOST, UNREADABLE, VISIT_LOG, entries_of, missed_before
 from footfall.visit_line import format_line
 
 STATE_NAME = "visit_log.sqlite"
@@ -54,21 +66,25 @@ CREATE TABLE positions (
     source TEXT PRIMARY KEY,
     sequence INTEGER NOT NULL,
     written INTEGER NOT NULL,
-    skipped TEXT NOT NULL
+    skipped TEXT NOT NULL,
+    seal INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE intended (
     source TEXT PRIMARY KEY,
     sequence INTEGER NOT NULL,
     written INTEGER NOT NULL,
-    skipped TEXT NOT NULL
+    skipped TEXT NOT NULL,
+    seal INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE intent (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     inode TEXT NOT NULL,
     length INTEGER NOT NULL,
     before BLOB NOT NULL,
-    text BLOB NOT NULL
+    text BLOB NOT NULL,
+    seal INTEGER NOT NULL
 );
+CREATE TABLE log_end (id INTEGER PRIMARY KEY CHECK (id = 1), mark TEXT NOT NULL, seal INTEGER NOT NULL);
 """
 _FORMAT = 1
 _MODE = 0o640
@@ -81,6 +97,28 @@ _WAL_KEPT_BYTES = 16 * 1024 * 1024
 
 _TRY_AGAIN_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 """Errors after which SQLite has rolled the transaction back and trying again later is sound."""
+
+_log = logging.getLogger(__name__)
+
+
+class _End(Struct, frozen=True):
+    """A place in a file, which is known by what is before it."""
+
+    inode: int
+    length: int
+    digest: int
+
+    @classmethod
+    def of(cls, inode: int, length: int, before: bytes) -> Self:
+        return cls(inode, length, zlib.crc32(before[-_BEFORE_BYTES:]))
+
+    @classmethod
+    def parse(cls, mark: str) -> Self | None:
+        fields = mark.split(":")
+        return cls(*map(int, fields)) if len(fields) == 3 else None
+
+    def __str__(self) -> str:
+        return f"{self.inode}:{self.length}:{self.digest}"
 
 
 class _Intent(Struct, frozen=True):
@@ -128,29 +166,43 @@ class VisitLog:
             # A full disk is no reason not to start: hits are collected meanwhile, and `write` tries again.
             with suppress(OSError):
                 self._finish()
-            if self._intent is None:
-                self._read_end()
             self._held = held.pop_all()
 
     def _open_state(self, held: ExitStack) -> None:
         try:
-            self._db = held.enter_context(
-                closing(
-                    sqlite3.connect(self._state_path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-                )
-            )
+            self._db = self._load_state()
+        except UnreadableFileError as error:
+            aside = set_aside(self._state_path, "-wal", "-shm")
+            _log.error("%s It is kept as %s; the queue will tell where the visits log ends", error, aside)
+            self._db = self._load_state()
+        held.enter_context(closing(self._db))
+
+    def _load_state(self) -> sqlite3.Connection:
+        wal = self._state_path.with_name(f"{self._state_path.name}-wal")
+        if _is_empty(self._state_path) and not _is_empty(wal):
+            # SQLite would delete what is left.
+            raise UnreadableFileError(f"{self._state_path} is gone or empty.")
+        self._db = sqlite3.connect(self._state_path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+        try:
             self._prepare_state()
         except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
-                raise DamagedFileError(
-                    f"{self._state_path} is not the state of a visits log ({error}). It says what is in the log "
-                    "already: bring it back from a copy, or move it away to have all that is in the queue written anew."
-                ) from error
+            self._db.close()
+            if error.sqlite_errorcode & 0xFF in DAMAGED_CODES:
+                raise UnreadableFileError(f"{self._state_path} is damaged: {error}.") from error
             raise OSError(str(error)) from error
+        except BaseException:
+            self._db.close()
+            raise
+        return self._db
 
     def _prepare_state(self) -> None:
+        # Whether it still is the text that was written is for the seals to tell.
+        self._db.text_factory = lambda text: text.decode(errors="replace")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
+        found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise UnreadableFileError(f"{self._state_path} is damaged: {found}.")
         version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_FORMAT}; COMMIT")
@@ -158,11 +210,30 @@ class VisitLog:
             raise DamagedFileError(f"{self._state_path} has format {version}; this Footfall reads format {_FORMAT}.")
         self._positions = self._load_positions("positions")
         self._intent = self._load_intent()
+        ends = self._sealed("SELECT mark, seal FROM log_end")
+        self._end = _End.parse(ends[0][0]) if ends else None
 
     # What a consumer calls.
 
     def progress(self) -> Mapping[str, Progress]:
         return self._positions
+
+    def mark(self) -> str:
+        return "" if self._end is None else str(self._end)
+
+    def resume(self, source: str, report: SinkReport | None, read: Callable[[int], Sequence[Batch]]) -> None:
+        self._finish()
+        known = self._positions.get(source, Progress())
+        if report is not None and report.sequence > known.sequence:
+            _log.error("%s is new, or older than the log; going on from what the queue was told", self._state_path)
+            known = Progress(report.sequence, report.sequence, report.written, report.skipped)
+            self._confirm({source: known}, _End.parse(report.mark))
+        intent = self._lost_intent(source, known, read)
+        if intent is not None:
+            _log.warning("%s holds lines that its state did not tell of", self._path)
+            self._record(intent)
+            self._finish()
+        self._read_end()
 
     def write(self, batches: Sequence[Batch]) -> None:
         if self._broken is not None:
@@ -204,28 +275,27 @@ class VisitLog:
             # The file is gone, and its lines with it.
             intent = self._intend(intent.text, intent.positions)
         self._append(intent)
-        self._confirm(intent)
+        end = _End.of(intent.inode, intent.length + len(intent.text), intent.before + intent.text[-_BEFORE_BYTES:])
+        self._confirm(intent.positions, end)
 
     def _intend(self, text: bytes, positions: dict[str, Progress]) -> _Intent:
         """Record durably what is to be appended to the file that has the log's name now."""
         self._follow()
         status = os.fstat(self._fd)
         intent = _Intent(status.st_ino, status.st_size, self._read_end(), text, positions)
-        with self._transaction():
-            self._db.execute(
-                "INSERT OR REPLACE INTO intent VALUES (1, ?, ?, ?, ?)",
-                (str(intent.inode), intent.length, intent.before, text),
-            )
-            self._db.executemany(
-                "INSERT OR REPLACE INTO intended VALUES (?, ?, ?, ?)",
-                [
-                    (source, after.sequence, after.written, msgspec.json.encode(after.skipped).decode())
-                    for source, after in positions.items()
-                ],
-            )
+        self._record(intent)
         reach(Point.VISIT_LOG_INTENDED)
-        self._intent = intent
         return intent
+
+    def _record(self, intent: _Intent) -> None:
+        with self._transaction():
+            row = (str(intent.inode), intent.length, intent.before)
+            self._db.execute(
+                "INSERT OR REPLACE INTO intent VALUES (1, ?, ?, ?, ?, ?)",
+                (*row, intent.text, seal_of(*row, zlib.crc32(intent.text))),
+            )
+            self._put_positions("intended", intent.positions)
+        self._intent = intent
 
     def _append(self, intent: _Intent) -> None:
         """Make the file hold the intended text, durably."""
@@ -252,15 +322,50 @@ class VisitLog:
             raise self._broken from error
         reach(Point.VISIT_LOG_SYNCED)
 
-    def _confirm(self, intent: _Intent) -> None:
+    def _confirm(self, positions: dict[str, Progress], end: _End | None) -> None:
         """Move the position. Not synced: the next intent's sync covers it."""
         with self._transaction(synced=False):
-            self._db.execute("INSERT OR REPLACE INTO positions SELECT * FROM intended")
+            self._put_positions("positions", positions)
+            if end is not None:
+                self._db.execute("INSERT OR REPLACE INTO log_end VALUES (1, ?, ?)", (str(end), seal_of(str(end))))
             self._db.execute("DELETE FROM intended")
             self._db.execute("DELETE FROM intent")
         reach(Point.VISIT_LOG_CONFIRMED)
-        self._positions = self._positions | intent.positions
+        self._positions = self._positions | positions
+        self._end = end
         self._intent = None
+
+    # What a state that was lost had to tell.
+
+    def _lost_intent(self, source: str, known: Progress, read: Callable[[int], Sequence[Batch]]) -> _Intent | None:
+        """The intent for the last batch after `known` that the log holds, in whole or in part; None if it has none."""
+        found = None
+        progress = known
+        with ExitStack() as held:
+            for fd, start in self._places_after_end(held):
+                for text, after, offset in _texts_in(fd, start, progress, read):
+                    progress = after
+                    if text:
+                        found = _Intent(os.fstat(fd).st_ino, offset, _before(fd, offset), text, {source: progress})
+        return found
+
+    def _places_after_end(self, held: ExitStack) -> Iterator[tuple[int, int]]:
+        """Where there are lines that were written after the last known end, in the order of writing."""
+        end = self._end
+        if end is None:
+            return
+        status = os.fstat(self._fd)
+        for path in self._named(end.inode):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            held.callback(os.close, fd)
+            if zlib.crc32(_before(fd, end.length)) == end.digest:
+                if os.fstat(fd).st_size > end.length:
+                    yield fd, end.length
+                if end.inode == status.st_ino:
+                    return
+                break
+        if status.st_size:
+            yield self._fd, 0
 
     # The log's file.
 
@@ -277,14 +382,20 @@ class VisitLog:
         """Make the intent's file the open one, whatever it is called by now; whether it is there at all."""
         if _is_file_of(intent, self._fd):
             return True
-        for path in self._path.parent.iterdir():
+        for path in self._named(intent.inode):
             with suppress(FileNotFoundError):  # gone since it was listed
-                status = path.lstat()
-                if status.st_ino == intent.inode and stat.S_ISREG(status.st_mode):
-                    self._exchange(_open(path))
-                    if _is_file_of(intent, self._fd):
-                        return True
+                self._exchange(_open(path))
+                if _is_file_of(intent, self._fd):
+                    return True
         return False
+
+    def _named(self, inode: int) -> Iterator[Path]:
+        """The files beside the log that have that inode."""
+        for path in self._path.parent.iterdir():
+            with suppress(FileNotFoundError):
+                status = path.lstat()
+                if status.st_ino == inode and stat.S_ISREG(status.st_mode):
+                    yield path
 
     def _exchange(self, fd: int) -> None:
         os.close(self._fd)
@@ -307,19 +418,35 @@ class VisitLog:
 
     # The state.
 
+    def _sealed(self, sql: str) -> list[list[Any]]:
+        """The rows, whose last column is the seal of the others."""
+        rows = []
+        for *row, seal in self._db.execute(sql):
+            if seal_of(*row) != seal:
+                raise UnreadableFileError(f"{self._state_path} is damaged: a row is not what was written.")
+            rows.append(row)
+        return rows
+
     def _load_positions(self, table: str) -> dict[str, Progress]:
         return {
             source: Progress(sequence, sequence, written, msgspec.json.decode(skipped, type=dict[str, int]))
-            for source, sequence, written, skipped in self._db.execute(
-                f"SELECT source, sequence, written, skipped FROM {table}"
+            for source, sequence, written, skipped in self._sealed(
+                f"SELECT source, sequence, written, skipped, seal FROM {table}"
             )
         }
 
+    def _put_positions(self, table: str, positions: Mapping[str, Progress]) -> None:
+        for source, after in positions.items():
+            row = (source, after.sequence, after.written, msgspec.json.encode(after.skipped).decode())
+            self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?)", (*row, seal_of(*row)))
+
     def _load_intent(self) -> _Intent | None:
-        row = self._db.execute("SELECT inode, length, before, text FROM intent").fetchone()
+        row = self._db.execute("SELECT inode, length, before, text, seal FROM intent").fetchone()
         if row is None:
             return None
-        inode, length, before, text = row
+        inode, length, before, text, seal = row
+        if not isinstance(text, bytes) or seal_of(inode, length, before, zlib.crc32(text)) != seal:
+            raise UnreadableFileError(f"{self._state_path} is damaged: the intent is not what was written.")
         return _Intent(int(inode), length, before, text, self._load_positions("intended"))
 
     @contextmanager
@@ -353,6 +480,8 @@ def _render(batch: Batch, before: Progress) -> tuple[bytes, Progress]:
     entries = entries_of(batch)
     lines = []
     skipped = dict(before.skipped)
+    if missed := missed_before(batch, before):
+        skipped[LOST] = skipped.get(LOST, 0) + missed
     if entries is None:
         skipped[UNREADABLE] = skipped.get(UNREADABLE, 0) + batch.count
     for entry in entries or ():
@@ -389,6 +518,29 @@ def _open(path: Path, flags: int = 0) -> int:
     # After a failed sync the system's cache shows lines that the disk does not hold.
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     return fd
+
+
+def _texts_in(
+    fd: int, offset: int, progress: Progress, read: Callable[[int], Sequence[Batch]]
+) -> Iterator[tuple[bytes, Progress, int]]:
+    """Each batch's text that a file holds from a place on, the last one perhaps in part; where it leads, and begins."""
+    while batches := read(progress.sequence):
+        for batch in batches:
+            text, progress = _render(batch, progress)
+            there = os.pread(fd, len(text), offset)
+            if not text.startswith(there) or (text and not there):
+                return
+            yield text, progress, offset
+            offset += len(there)
+
+
+def _before(fd: int, offset: int) -> bytes:
+    """The last bytes before a place in a file."""
+    return os.pread(fd, min(offset, _BEFORE_BYTES), max(0, offset - _BEFORE_BYTES))
+
+
+def _is_empty(path: Path) -> bool:
+    return not path.exists() or path.stat().st_size == 0
 
 
 def _is_file_of(intent: _Intent, fd: int) -> bool:
