@@ -63,9 +63,9 @@ def run(plan: Plan, step: Step) -> Table:
         _row("nginx", "empty_gif", base, base),
         _row("run collector", "/track", pixel, base, _PIXEL_OF_NGINX),
         _row("run collector", "/event", event, base, _EVENT_OF_NGINX),
-        _row("serve: collector", "/track", serve_pixel, base, _PIXEL_OF_NGINX),
+        _row("serve: collector", "/track", serve_pixel, base),
         _row("serve: all processes", "/track", serve_pixel, base, of_all=True),
-        _row("serve: collector", "/event", serve_event, base, _EVENT_OF_NGINX),
+        _row("serve: collector", "/event", serve_event, base),
         _row("serve: all processes", "/event", serve_event, base, of_all=True),
     ]
     recorded = min(reading.recorded for readings in rounds for reading in readings)
