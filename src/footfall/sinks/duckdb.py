@@ -71,7 +71,7 @@ CREATE TABLE events (
     browser VARCHAR,
     os VARCHAR,
     device VARCHAR,
-    props JSON
+    props VARCHAR
 );
 CREATE TABLE positions (
     source VARCHAR PRIMARY KEY,
