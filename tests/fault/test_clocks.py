@@ -78,8 +78,9 @@ def test_jumps_lose_and_double_nothing(footfall: Footfall, clock: SetClock) -> N
     batches = queue.read(0, max_bytes=1 << 30)
     queue.close()
     assert sorted(batch.sequence for batch in batches) == [batch.sequence for batch in batches]
-    # They were committed in this order, though the clock says otherwise.
-    assert sorted(batch.committed_ns for batch in batches) != [batch.committed_ns for batch in batches]
+    # They were committed within seconds, though the clock says otherwise.
+    times_ns = [batch.committed_ns for batch in batches]
+    assert max(times_ns) - min(times_ns) > 5 * 86_400 * 1_000_000_000
 
 
 def test_a_visitor_stays_one_visitor_of_the_day(footfall: Footfall, clock: SetClock) -> None:
