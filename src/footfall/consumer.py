@@ -33,6 +33,7 @@ class Consumer:
         self._is_resumed = False
         self._trouble: str | None = None
         self._reported: tuple[Progress, str | None] | None = None
+        self._is_unheard = False
         self._has_more_to_trim = False
 
     def resume(self) -> bool:
@@ -107,8 +108,11 @@ class Consumer:
             try:
                 self._queue.report(self._sink.name, progress, self._trouble, mark=self._sink.mark())
             except (QueueFullError, QueueBrokenError) as error:
-                _log.warning("%s: the queue does not take a report: %s", self._sink.name, error)
+                if not self._is_unheard:
+                    _log.warning("%s: the queue takes no reports for now: %s", self._sink.name, error)
+                self._is_unheard = True
                 return
+            self._is_unheard = False
             reach(Point.CONSUMER_REPORTED, self._sink.name)
             self._reported = (progress, self._trouble)
         self._trim()

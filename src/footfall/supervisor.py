@@ -160,7 +160,8 @@ class Supervisor:
         for child in self._children:
             self._look_after(child)
         if self._on_ready is not None and all(child.is_ready for child in self._children):
-            self._on_ready()
+            with suppress(OSError):  # an output that can't be written is no reason to stop
+                self._on_ready()
             self._on_ready = None
         return False
 
@@ -205,8 +206,9 @@ class Supervisor:
         child.process = _fork.Process(
             name=child.name, target=self._in_child, args=(child, Lifeline(write_fd, self._parent_read_fd))
         )
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         child.process.start()
         os.close(write_fd)
         child.ready_fd = read_fd

@@ -1,6 +1,7 @@
 """Files that are torn, rotten, emptied or gone: nothing that can be read is lost, nothing comes twice, all goes on.
 
-Where a file is cut at each byte of its last record, that is a sample of them; `FAULT_CUTS=100000` cuts at every one.
+Of the bytes of a last record, at each of which a file may be cut, a sample is tried; `FAULT_CUTS=100000` tries all.
+`FAULT_FLIPS` is in how many places a bit is wrong.
 """
 
 import os
@@ -29,7 +30,7 @@ from harness import Footfall, eventually
 from oracle import Oracle
 
 CUTS = int(os.environ.get("FAULT_CUTS", "50"))
-FLIPS = 60
+FLIPS = int(os.environ.get("FAULT_FLIPS", "60"))
 SOURCE = "a"
 
 Files = dict[str, bytes]
@@ -381,6 +382,24 @@ def test_state_from_a_backup_doubles_no_line(logged: Logged) -> None:
         assert ALL_LINES == logged.lines()
 
 
+def test_state_that_is_lost_with_its_first_lines_is_made_again(tmp_path: Path) -> None:
+    """The queue is told where the log ended before there was any of ours."""
+    path, state_dir = tmp_path / "visits.log", tmp_path / "state"
+    old = "2001-09-09T01:46:40.0000000Z|null|from before|192.0.2.1\n"
+    path.write_text(old)
+    state_dir.mkdir()
+    with closing(VisitLog(path, state_dir)) as log:
+        log.resume(SOURCE, None, read_batches)
+        report = SinkReport(0, 0, 0, {}, log.mark(), trouble=None)
+        log.write(BATCHES[:1])
+    put({}, state_dir)
+
+    with closing(VisitLog(path, state_dir)) as log:
+        log.resume(SOURCE, report, read_batches)
+        log.write(BATCHES)
+    assert ["from before", *ALL_LINES] == [line.split("|")[2] for line in path.read_text("utf-8").splitlines()]
+
+
 def test_state_is_made_again_though_the_log_was_rotated(logged: Logged) -> None:
     """Each line is in one of the files."""
     rotated = logged.path.with_name("visits.log.1")
@@ -552,4 +571,5 @@ def test_damage_that_a_running_process_meets_is_mended(footfall: Footfall) -> No
     assert 1 == footfall.output().count("stopping all to mend it")
     [aside] = footfall.data_dir.glob(f"{FILE_NAME}.damaged-*")
     assert f"kept as {aside}" in footfall.output()
+    assert 2 == footfall.output().count("1 entries are lost")
     assert httpx.codes.ACCEPTED == footfall.post().status_code

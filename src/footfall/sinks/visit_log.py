@@ -224,8 +224,8 @@ class VisitLog:
     def resume(self, source: str, report: SinkReport | None, read: Callable[[int], Sequence[Batch]]) -> None:
         self._finish()
         known = self._positions.get(source, Progress())
-        if report is not None and report.sequence > known.sequence:
-            _log.error("%s is new, or older than the log; going on from what the queue was told", self._state_path)
+        if report is not None and report.mark and (self._end is None or report.sequence > known.sequence):
+            _log.warning("%s is new, or older than the log; going on from what the queue was told", self._state_path)
             known = Progress(report.sequence, report.sequence, report.written, report.skipped)
             self._confirm({source: known}, _End.parse(report.mark))
         intent = self._lost_intent(source, known, read)
@@ -233,7 +233,10 @@ class VisitLog:
             _log.warning("%s holds lines that its state did not tell of", self._path)
             self._record(intent)
             self._finish()
-        self._read_end()
+        before = self._read_end()
+        if self._end is None:
+            status = os.fstat(self._fd)
+            self._end = _End.of(status.st_ino, status.st_size, before)
 
     def write(self, batches: Sequence[Batch]) -> None:
         if self._broken is not None:
