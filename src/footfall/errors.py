@@ -31,6 +31,10 @@ class QueueBrokenError(FootfallError):
     """A commit failed at its last step: whether it took place will be known only after a new start."""
 
 
+class TurnOverError(FootfallError):
+    """Another consumer is to go on: forget what is not written, and wait for the next turn."""
+
+
 class DamagedFileError(FootfallError):
     """A file holds something Footfall did not write: look at it before anything goes on."""
 

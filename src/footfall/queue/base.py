@@ -1,4 +1,12 @@
-"""What every queue gives: batches with positions, and a place for the sinks to report theirs."""
+"""What every queue gives: batches with positions, and a place for the sinks to report theirs.
+
+A queue is either the embedded one, or a broker that the embedded queues of many collectors are relayed to. A broker
+is a log of messages in numbered partitions; each message holds one batch, and all of a source are in one partition.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from msgspec import Struct, field
 
@@ -39,3 +47,116 @@ class Progress(Struct, frozen=True):
     safe_sequence: int = 0
     written: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
+
+
+class Feed(Protocol):
+    """A queue, as the consumer of one sink sees it; one thread calls it."""
+
+    def wait_for_turn(self, stop: threading.Event) -> bool:
+        """Wait until this consumer is the one to write what it will read; False when `stop` was set before.
+
+        A sink is opened after this and closed before the next call, for somebody else may have written meanwhile.
+        """
+        ...
+
+    def read(self, positions: Mapping[str, Progress]) -> Sequence[Batch]:
+        """The next batches after those positions, ascending within each source; none when there are none now.
+
+        Raises:
+            TurnOverError: somebody else is to go on with what was read, in whole or in part.
+            OSError: the queue can't be reached; try again later.
+            DamagedQueueError: something in it is not what was written.
+        """
+        ...
+
+    def report(self, positions: Mapping[str, Progress], trouble: str | None, mark: str) -> None:
+        """Note how far the sink has come, and what keeps it from going on; what does not get through now does later.
+
+        Args:
+            positions: the sink's, by source.
+            trouble: why it can't write now, or None.
+            mark: `Sink.mark()`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the queue, and of the turn."""
+        ...
+
+
+class Message(Struct, frozen=True):
+    """What a broker gives: its place, and the bytes that were published."""
+
+    partition: int
+    offset: int
+    value: bytes
+
+
+class Publisher(Protocol):
+    """The way into a broker; one thread calls it."""
+
+    def publish(self, key: str, value: bytes) -> None:
+        """Hand over one message; on return it is as safe as the broker makes anything.
+
+        Messages of one key go to one partition, in the order of the calls.
+
+        Raises:
+            OSError: it is not known to be there. It is to be published again before any other of its key, and may be
+                there twice then.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class Subscription(Protocol):
+    """The way out of a broker for the consumers of one sink, each partition to one of them at a time.
+
+    One thread calls it.
+    """
+
+    def wait_for_turn(self, stop: threading.Event) -> bool:
+        """Wait until some partitions, or all for a sink that takes no others beside it, are this consumer's.
+
+        Reading begins where `resume_at` said last, at the first message that is kept where it never did.
+        Says once, at WARNING, that another consumer has them, when that is so.
+
+        Returns:
+            False when `stop` was set before.
+        """
+        ...
+
+    def poll(self, timeout_s: float, *, is_full: bool) -> Sequence[Message]:
+        """The next messages, ascending within each partition; none when none came in time.
+
+        It must be called every few seconds, or the broker takes the consumer for dead.
+
+        Args:
+            timeout_s: how long to wait for the first.
+            is_full: give none, the caller has enough; only keep what is ours.
+
+        Raises:
+            TurnOverError: the partitions that are this consumer's are not those of `wait_for_turn` any more.
+            OSError: the broker can't be reached.
+        """
+        ...
+
+    def rewind(self, partition: int) -> None:
+        """Begin again at the first message that the broker has kept."""
+        ...
+
+    def resume_at(self, partition: int, offset: int) -> None:
+        """Tell the broker where the next consumer may begin; a hint, which may be lost.
+
+        Raises:
+            OSError, TurnOverError: as `poll`.
+        """
+        ...
+
+    def lag(self) -> int:
+        """How many messages of its partitions it has not given yet, as far as is known."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the partitions at once."""
+        ...
