@@ -69,15 +69,24 @@ class Footfall:
         self._process: subprocess.Popen[bytes] | None = None
         self._log = directory / "footfall.log"
 
+    def set(self, **environment: str) -> "Footfall":
+        """Change settings of the next start."""
+        self._environment |= environment
+        return self
+
     def start(self, *arguments: str) -> "Footfall":
         """Start `footfall serve`, or what `arguments` say, and wait until it is ready."""
         self.spawn(*arguments)
+        self.await_ready()
+        return self
+
+    def await_ready(self) -> None:
+        """Wait until what was spawned works."""
         deadline = time.monotonic() + START_S
         while not self._is_ready():
             assert self.process.poll() is None, self.output()
             assert time.monotonic() < deadline, self.output()
             time.sleep(0.02)
-        return self
 
     def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start it without waiting."""
