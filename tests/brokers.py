@@ -172,18 +172,23 @@ _OVER = "over"
 _VALUE = "value "
 
 
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def _consume(url: str, group: str, how: str) -> None:
     logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     with closing(open_subscription(url, group, is_alone=how == ALONE)) as subscription:
         while subscription.wait_for_turn(stop):
-            print(_TURN, flush=True)
+            _say(_TURN)
             with suppress(TurnOverError):
                 while not stop.is_set():
                     for message in subscription.poll(0.1, is_full=False):
-                        print(f"{_VALUE}{message.value.decode()}", flush=True)
-            print(_OVER, flush=True)
+                        _say(f"{_VALUE}{message.value.decode()}")
+            _say(_OVER)
 
 
 if __name__ == "__main__":
