@@ -54,14 +54,41 @@ class FileLock:
         self.close()
 
 
+class Presence:
+    """Held until the end of its block, by any number of processes that do the same work or wait to do it.
+
+    Raises:
+        OSError: the file can't be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(self._fd, fcntl.LOCK_SH)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
+def is_anybody_there(path: Path) -> bool:
+    """Whether a living process has its presence at `path`."""
+    return _is_locked(path, fcntl.LOCK_EX)
+
+
 def is_held(path: Path) -> bool:
     """Whether a living process holds the lock at `path`."""
+    return _is_locked(path, fcntl.LOCK_SH)
+
+
+def _is_locked(path: Path, against: int) -> bool:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(fd, against | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     else:

@@ -9,7 +9,7 @@ from typing import Final
 from footfall.account import Account, read_account
 from footfall.config import Settings
 from footfall.errors import FootfallError
-from footfall.filelock import is_held
+from footfall.filelock import is_anybody_there, is_held
 from footfall.observe import Check, Observer
 from footfall.queue import drivers
 from footfall.queue.base import Feed, Publisher, SinkReport
@@ -28,6 +28,8 @@ ROLES: Final = (COLLECTOR, STORAGE, PROCESSOR, REPORTING)
 _NICENESS = 5
 DATABASE_LOCK: Final = "database.lock"
 RELAY_LOCK: Final = "relay.lock"
+STORAGE_PRESENCE: Final = "storage.presence"
+"""With a broker: there may be a second storage, which has the log's lock only when its turn comes."""
 _LOCKS = {STORAGE: "visit_log.lock", PROCESSOR: DATABASE_LOCK, REPORTING: DATABASE_LOCK}
 """Held, in `data_dir`, by the process that has the role."""
 _SINK_OF = {STORAGE: VISIT_LOG, PROCESSOR: DATABASE, REPORTING: DATABASE}
@@ -108,8 +110,13 @@ def _trouble_of(report: SinkReport | None) -> str | None:
 def _checks(settings: Settings, roles: tuple[str, ...], trouble_of: Callable[[str], str | None]) -> dict[str, Check]:
     """For each of `roles` that another process has: is it there, and does its sink get on?"""
 
+    def is_there(role: str) -> bool:
+        if settings.queue.is_broker and role == STORAGE:
+            return is_anybody_there(settings.data_path / STORAGE_PRESENCE)
+        return is_held(settings.data_path / _LOCKS[role])
+
     def check(role: str) -> str | None:
-        if not is_held(settings.data_path / _LOCKS[role]):
+        if not is_there(role):
             return "is not running"
         return trouble_of(_SINK_OF[role])
 

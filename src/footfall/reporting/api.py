@@ -56,17 +56,25 @@ def build_app(
         FileNotFoundError: the files of `/docs` are not installed.
     """
     reports = _Reports(Reader(database, limit_s=limit_s), limit_s)
+    return _app([Route("/stats", reports.stats), *_observed(observer), *_documentation()], gate)
 
+
+def build_monitor(*, gate: Gate, observer: Observer) -> Starlette:
+    """What is left where there are no reports: the state of the service."""
+    return _app(_observed(observer), gate)
+
+
+def _observed(observer: Observer) -> list[Route]:
     async def observe(request: Request) -> Response:
         answer = await run_in_threadpool(observer.answer, request.scope["path"])
         return Response(answer.body, answer.status, media_type=answer.content_type)
 
+    return [Route(path, observe) for path in sorted(OBSERVED)]
+
+
+def _app(routes: list[Route], gate: Gate) -> Starlette:
     app = Starlette(
-        routes=[
-            Route("/stats", reports.stats),
-            *(Route(path, observe) for path in sorted(OBSERVED)),
-            *_documentation(),
-        ],
+        routes=routes,
         middleware=[Middleware(_Envelope, gate=gate)],
         exception_handlers={Problem: _on_problem, HTTPException: _on_http_exception},
     )
