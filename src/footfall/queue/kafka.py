@@ -76,7 +76,7 @@ _CONSUMER_DEFAULTS: Final = {
     "fetch.queue.backoff.ms": 50,
     "reconnect.backoff.max.ms": 1_000,
 }
-_OURS: Final = {*_PRODUCER_PROMISES, *_CONSUMER_PROMISES, "bootstrap.servers", "group.id", "logger"}
+_OURS: Final = {*_PRODUCER_PROMISES, *_CONSUMER_PROMISES, "bootstrap.servers", "group.id", "error_cb", "logger"}
 """What an address can't set."""
 
 _ABOUT_CONNECTIONS: Final = {"FAIL", "ERROR", "REQTMOUT", "GETPID", "CONFWARN"}
@@ -385,6 +385,7 @@ class KafkaSubscription:
         if not is_full:
             self._had_room_at = time.monotonic()
         elif time.monotonic() - self._had_room_at < _PAUSE_S:
+            time.sleep(timeout_s)
             return ()
         self._pause(is_wanted=is_full)
         first = self._consumer.poll(timeout_s)
