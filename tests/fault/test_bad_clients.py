@@ -262,7 +262,7 @@ def pipeline_without_reading(footfall: Footfall, wire: bytes, count: int) -> Cal
 
 @pytest.mark.parametrize(
     ("target", "count"),
-    [("/track", 200), ("/nowhere", 200), ("/docs/swagger-ui-bundle.js", 200)],
+    [("/track", 200), ("/nowhere", 200), ("/readyz", 200), ("/docs/swagger-ui-bundle.js", 200)],
 )
 def test_reader_that_never_reads(attacked: Footfall, target: str, count: int) -> None:
     """Answers that nobody takes, small or large, ready at once or later, do not pile up in memory."""

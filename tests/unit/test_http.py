@@ -23,12 +23,12 @@ Writer = asyncio.StreamWriter
 class Echo:
     """Answers with the request's body or path; `/large` at length, `/soon` in the loop's next turn, `/later` when told.
 
-    `/broken` is an error of ours.
+    `/elsewhere` is answered when told, too, and says that nothing after it is begun. `/broken` is an error of ours.
 
     Attributes:
         handled: requests so far.
         begun: requests with a body whose heads are there.
-        held: the replies to `/later` that are to be given.
+        held: the replies to `/later` and `/elsewhere` that are to be given.
         refused: what was asked to be refused, with the path.
     """
 
@@ -40,7 +40,8 @@ class Echo:
 
     def handle(self, request: Request, reply: Reply) -> None:
         self.handled += 1
-        if request.path == b"/later":
+        if request.path in {b"/later", b"/elsewhere"}:
+            reply.close |= request.path == b"/elsewhere"
             self.held.append(reply)
         elif request.path == b"/soon":
             asyncio.get_running_loop().call_soon(reply.send, Response(200, b"x" * 10_000))
@@ -643,11 +644,29 @@ def test_answer_from_elsewhere_is_relayed_as_it_is_and_closes() -> None:
     async def main() -> None:
         async with serving() as fixture:
             reader, writer = await fixture.connect()
-            writer.write(get(b"/later"))
+            writer.write(get(b"/elsewhere"))
             await until(lambda: len(fixture.application.held) == 1)
             fixture.application.held[0].send_raw(wire)
 
             assert wire == await reader.read()
+
+    run(main)
+
+
+def test_nothing_is_begun_after_a_request_that_is_answered_elsewhere() -> None:
+    """What is made elsewhere is not made a thousand times for one client, and its answer says that it is the last."""
+
+    async def main() -> None:
+        async with serving() as fixture:
+            reader, writer = await fixture.connect()
+            writer.write(get(b"/before") + get(b"/elsewhere") * 1_000)
+            await until(lambda: len(fixture.application.held) == 1)
+            fixture.application.held[0].send(Response(200, b"elsewhere"))
+
+            assert [(b"/before", None), (b"elsewhere", "close")] == [
+                (answer.body, answer.headers.get("connection")) for answer in await answers(reader)
+            ]
+            assert 2 == fixture.application.handled
 
     run(main)
 

@@ -130,7 +130,16 @@ def _path_of(address: bytes) -> bytes:
 
 
 class Reply:
-    """Where the answer to one request goes; may be given later, once."""
+    """Where the answer to one request goes; may be given later, once.
+
+    An application that makes it elsewhere (in a thread, in another process) sets `close` first. Then nothing that comes
+    after the request is begun, and a client has one such answer made at a time, however many it asks for.
+
+    Attributes:
+        wire: the answer; None until there is one.
+        head_only: whether the client wants no body.
+        close: whether the connection closes after it.
+    """
 
     __slots__ = ("_connection", "close", "head_only", "wire")
 
@@ -146,9 +155,8 @@ class Reply:
         connection.flush()
 
     def send_raw(self, wire: bytes) -> None:
-        """Relay an answer that another server wrote, then close."""
+        """Relay an answer that another server wrote; it must say whether the connection closes, as `close` does."""
         self.wire = wire
-        self.close = True
         self._connection.flush()
 
     def abort(self) -> None:
@@ -482,7 +490,6 @@ class Connection(asyncio.BufferedProtocol):
             reply = replies.popleft()
             self._transport.write(wire)
             if reply.close:
-                replies.clear()  # a relayed answer closes, which those after it did not know
                 self._linger()
         if self._unread:
             self._unread = max(1, self._transport.get_write_buffer_size())
