@@ -19,7 +19,7 @@ from footfall.processes.parts import COLLECTOR, observer, open_queue
 from footfall.supervisor import Lifeline
 
 _DRAIN_S = 5.0
-_SPARE_FILES = 64
+_SPARE_FILES = 128
 """File descriptors that are not for connections."""
 _MAX_CONNECTIONS = 20_000
 
