@@ -12,8 +12,9 @@ from footfall.collector.address import ClientAddress
 from footfall.collector.forward import Forwarder
 from footfall.collector.http import Reply, Request, Response
 from footfall.collector.intake import Intake, Outcome
+from footfall.collector.judge import Judge
 from footfall.collector.observed import Observed
-from footfall.event import MAX_EVENTS_BYTES, Hit, ManyAccepted, RefusedEvent, parse_event, parse_events
+from footfall.event import MAX_EVENTS_BYTES, Hit, ManyAccepted, ManyEvents, RefusedEvent, parse_event
 from footfall.gate import Gate
 from footfall.observe import PATHS as OBSERVED
 from footfall.observe import Observer
@@ -90,6 +91,7 @@ class Endpoints:
         self._intake = intake
         self._addresses = addresses
         self._observed = Observed(observer, gate)
+        self._judge = Judge(self._take_judged)
         self._forwarder = forwarder
         self._max_body_bytes = max_body_bytes
         self._pixel = _PIXEL if pixel_url is None else Response(302, headers={**_ANY_SITE, "location": pixel_url})
@@ -164,14 +166,19 @@ class Endpoints:
             event = parse_event(body, received_ns=received_ns, address=address, user_agent=user_agent)
             self._intake.add_events((event,), len(body), partial(_acknowledge, reply, _ACCEPTED))
             return
-        events, refused = parse_events(body, received_ns=received_ns, address=address, user_agent=user_agent)
-        if refused:
-            self._intake.refuse("invalid", len(refused))
-        if events:
-            answer = _many_accepted(len(events), refused)
-            self._intake.add_events(events, len(body), partial(_acknowledge, reply, answer))
+        many = ManyEvents(body, received_ns=received_ns, address=address, user_agent=user_agent)
+        if not self._judge.take(many, len(body), reply):
+            self._intake.refuse("overloaded", many.count)
+            reply.send(_UNAVAILABLE)
+
+    def _take_judged(self, many: ManyEvents, size: int, reply: Reply) -> None:
+        if many.refused:
+            self._intake.refuse("invalid", len(many.refused))
+        if many.accepted:
+            answer = _many_accepted(len(many.accepted), many.refused)
+            self._intake.add_events(many.accepted, size, partial(_acknowledge, reply, answer))
         else:
-            reply.send(_none_accepted(refused))
+            reply.send(_none_accepted(many.refused))
 
     def _observe(self, request: Request, reply: Reply) -> None:
         if request.method in {b"GET", b"HEAD"}:
