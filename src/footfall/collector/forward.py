@@ -25,7 +25,7 @@ class Forwarder:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def forward(self, request: Request, reply: Reply) -> None:
-        reply.close = True  # as the relayed answer will say
+        reply.alone = True
         if len(self._tasks) >= MAX_AT_ONCE:
             reply.send(_BUSY)
             return

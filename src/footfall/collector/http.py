@@ -132,22 +132,24 @@ def _path_of(address: bytes) -> bytes:
 class Reply:
     """Where the answer to one request goes; may be given later, once.
 
-    An application that makes it elsewhere (in a thread, in another process) sets `close` first. Then nothing that comes
-    after the request is begun, and a client has one such answer made at a time, however many it asks for.
+    An application that makes it elsewhere (in a thread, in another process) sets `alone`: nothing that the client sends
+    before it is there is begun. So a client has one such answer made at a time, however many it asks for.
 
     Attributes:
         wire: the answer; None until there is one.
         head_only: whether the client wants no body.
         close: whether the connection closes after it.
+        alone: whether it does so if another request comes before.
     """
 
-    __slots__ = ("_connection", "close", "head_only", "wire")
+    __slots__ = ("_connection", "alone", "close", "head_only", "wire")
 
     def __init__(self, connection: "Connection", head_only: bool, close: bool) -> None:  # noqa: FBT001 - the hot path
         self._connection = connection
         self.wire: bytes | None = None
         self.head_only = head_only
         self.close = close
+        self.alone = False
 
     def send(self, response: Response) -> None:
         connection = self._connection
@@ -155,8 +157,9 @@ class Reply:
         connection.flush()
 
     def send_raw(self, wire: bytes) -> None:
-        """Relay an answer that another server wrote; it must say whether the connection closes, as `close` does."""
+        """Relay an answer that another server wrote, then close."""
         self.wire = wire
+        self.close = True
         self._connection.flush()
 
     def abort(self) -> None:
@@ -421,6 +424,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._request is not None:
             return  # of a head that is repeated
         if not self._target:
+            if self._replies and self._replies[-1].alone:
+                self._replies[-1].close = self._closing = True
+                raise _StopParsing
             self._headers = {}
             self._fields = 0
             self._size = 0
@@ -490,6 +496,7 @@ class Connection(asyncio.BufferedProtocol):
             reply = replies.popleft()
             self._transport.write(wire)
             if reply.close:
+                replies.clear()  # a relayed answer closes, which those after it did not know
                 self._linger()
         if self._unread:
             self._unread = max(1, self._transport.get_write_buffer_size())

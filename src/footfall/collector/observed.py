@@ -22,7 +22,7 @@ class Observed:
     """Answers requests for `footfall.observe.PATHS`.
 
     Args:
-        observer: makes the answers; it may wait for the disk, so a thread asks it.
+        observer: makes the answers; most wait for the disk, so a thread asks it.
         gate: who may have them.
     """
 
@@ -38,7 +38,10 @@ class Observed:
         if problem is not None:
             reply.send(Response.of(problem, {"www-authenticate": CHALLENGE} if problem.status == 401 else None))
             return
-        reply.close = True
+        if path == "/healthz":  # which waits for nothing
+            reply.send(self._response(path))
+            return
+        reply.alone = True
         self._asked[path].append(reply)
         if path not in self._tasks:
             self._tasks[path] = asyncio.get_running_loop().create_task(self._answer_all(path))
