@@ -10,7 +10,8 @@ import pytest
 import uvloop
 
 from footfall.collector import http
-from footfall.collector.http import Reply, Request, Response, Server
+from footfall.collector.http import Reply, Server
+from footfall.collector.message import Request, Response
 from footfall.problem import Problem
 from raw_http import Answer, get, parse_answers, post
 

@@ -9,7 +9,8 @@ import httpx
 import pytest
 import uvloop
 
-from footfall.collector.http import Reply, Request, Response, Server
+from footfall.collector.http import Reply, Server
+from footfall.collector.message import Request, Response
 from footfall.collector.observed import Observed
 from footfall.errors import QueueFullError
 from footfall.gate import Gate

@@ -10,9 +10,10 @@ import msgspec
 
 from footfall.collector.address import ClientAddress
 from footfall.collector.forward import Forwarder
-from footfall.collector.http import Reply, Request, Response
+from footfall.collector.http import Reply
 from footfall.collector.intake import Intake, Outcome
 from footfall.collector.judge import Judge
+from footfall.collector.message import Request, Response
 from footfall.collector.observed import Observed
 from footfall.event import MAX_EVENTS_BYTES, Hit, ManyAccepted, ManyEvents, RefusedEvent, parse_event
 from footfall.gate import Gate

@@ -3,7 +3,8 @@
 import asyncio
 from typing import Final
 
-from footfall.collector.http import Reply, Request, Response
+from footfall.collector.http import Reply
+from footfall.collector.message import Request, Response
 from footfall.problem import Problem
 
 MAX_AT_ONCE: Final = 64

@@ -4,7 +4,8 @@ import asyncio
 import logging
 from typing import Final
 
-from footfall.collector.http import Reply, Request, Response
+from footfall.collector.http import Reply
+from footfall.collector.message import Request, Response
 from footfall.errors import FootfallError
 from footfall.gate import CHALLENGE, Gate
 from footfall.observe import PATHS, Observer
