@@ -31,7 +31,7 @@ class BrokenAddresses(ClientAddress):
         raise ZeroDivisionError(peer, forwarded)
 
 
-def refuse(error: Exception) -> None:
+def fail(error: Exception) -> None:
     raise error
 
 
@@ -42,7 +42,7 @@ def run(
 
     async def with_collector() -> None:
         queue = EmbeddedQueue(directory / "queue.sqlite", sinks=())
-        intake = Intake(queue, on_damaged=refuse)
+        intake = Intake(queue, on_failed=fail)
         endpoints = Endpoints(
             intake,
             addresses=addresses,
