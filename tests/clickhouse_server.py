@@ -12,6 +12,7 @@ data of an insert behind it; `param_x` for `{x:Type}`; any other parameter is a 
 
 import argparse
 import base64
+import importlib
 import json
 import re
 import subprocess
@@ -20,11 +21,14 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+import lz4.frame
 
 START_S = 60.0
 _CHUNK = 256 * 1024
@@ -96,11 +100,11 @@ class ClickhouseServer:
             connection.close()
 
 
-class _Gone(Exception):
+class _GoneError(Exception):
     """The client went away before its request was whole."""
 
 
-class _Failed(Exception):
+class _FailedError(Exception):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         code = _CODE.search(text)
@@ -125,13 +129,10 @@ class _Handler(BaseHTTPRequestHandler):
         query_id = parameters.get("query_id") or str(uuid.uuid4())
         try:
             body = self._body()
-            if not self._may_enter():
-                # The real one does not read on either.
-                raise _Failed("Code: 516. DB::Exception: default: Authentication failed. (AUTHENTICATION_FAILED)")
             answer, written = self._run(parameters, body)
-        except _Gone:
+        except _GoneError:
             self.close_connection = True
-        except _Failed as error:
+        except _FailedError as error:
             self.close_connection = True
             headers = {"X-ClickHouse-Exception-Code": str(error.code), "X-ClickHouse-Query-Id": query_id}
             self._answer(error.status, f"{error} (version 26.9)\n".encode(), headers)
@@ -157,6 +158,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _run(self, parameters: dict[str, str], body: Iterator[bytes]) -> tuple[bytes, int]:
         """What the query gives, and how many rows it wrote."""
+        if not self._may_enter():
+            raise _FailedError("Code: 516. DB::Exception: default: Authentication failed. (AUTHENTICATION_FAILED)")
         # As much of the body as a query may be long; the data of an insert may go on behind it.
         head = parameters.get("query", "").encode()
         head += b"\n" if head else b""
@@ -180,8 +183,8 @@ class _Handler(BaseHTTPRequestHandler):
             }
             result = session.query(query, "TabSeparated", params=bound)
             return result.bytes(), 0
-        except (RuntimeError, session_error()) as error:
-            raise _Failed(str(error)) from error
+        except (RuntimeError, _engine().ChdbError) as error:
+            raise _FailedError(str(error)) from error
         finally:
             session.close()
 
@@ -200,20 +203,18 @@ class _Handler(BaseHTTPRequestHandler):
             case None:
                 return parts
             case "lz4":
-                import lz4.frame  # noqa: PLC0415 - it is there with clickhouse-connect
-
                 return map(lz4.frame.LZ4FrameDecompressor().decompress, parts)
             case "gzip":
                 return map(zlib.decompressobj(31).decompress, parts)
             case other:
-                raise _Failed(f"Code: 89. DB::Exception: {other} is not known to this test server")
+                raise _FailedError(f"Code: 89. DB::Exception: {other} is not known to this test server")
 
     def _counted(self) -> Iterator[bytes]:
         left = int(self.headers.get("Content-Length", 0))
         while left:
             part = self.rfile.read(min(left, _CHUNK))
             if not part:
-                raise _Gone
+                raise _GoneError
             left -= len(part)
             yield part
 
@@ -221,10 +222,10 @@ class _Handler(BaseHTTPRequestHandler):
         while True:
             size = self.rfile.readline()
             if not size.endswith(b"\n"):
-                raise _Gone
+                raise _GoneError
             part = self.rfile.read(int(size, 16))
             if len(part) < int(size, 16) or self.rfile.readline() != b"\r\n":
-                raise _Gone
+                raise _GoneError
             if not part:
                 return
             yield part
@@ -243,12 +244,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
 
-def session_error() -> type[Exception]:
-    """The engine's own error; the engine is loaded in the server only, for it is large."""
-    from chdb._exceptions import ChdbError  # noqa: PLC0415
-
-    error: type[Exception] = ChdbError
-    return error
+def _engine() -> Any:
+    """`chdb`, which only the server's process loads, for it is large; it has no types."""
+    importlib.import_module("chdb.session")
+    return sys.modules["chdb"]
 
 
 def _quoted(value: str) -> str:
@@ -264,17 +263,16 @@ class _Server(ThreadingHTTPServer):
 
 
 def main() -> None:
-    from chdb.session import Session  # noqa: PLC0415 - see session_error
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--path", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--password", default="")
     arguments = parser.parse_args()
+    open_session = partial(_engine().session.Session, arguments.path)
     # While one session is open the engine keeps the tables loaded.
-    with Session(arguments.path):
+    with open_session():
         _Handler.password = arguments.password
-        _Handler.open_session = staticmethod(lambda: Session(arguments.path))  # type: ignore[assignment]
+        _Handler.open_session = open_session
         _Server(("127.0.0.1", arguments.port), _Handler).serve_forever()
 
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import pytest
 
 from footfall.sinks.base import DATABASE, SINKS, VISIT_LOG, Sink
-from footfall.sinks.duckdb import DuckdbSink, open_database
+from footfall.sinks.duckdb import DuckdbSink
+from footfall.sinks.duckdb_file import open_database
 from footfall.sinks.visit_log import VisitLog
 
 

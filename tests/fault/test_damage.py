@@ -24,7 +24,8 @@ from footfall.queue.base import Batch, Progress, SinkReport
 from footfall.queue.embedded import FILE_NAME, QueueState
 from footfall.queue.salvage import mend
 from footfall.sinks.base import DATABASE, LOST, VISIT_LOG, Sink
-from footfall.sinks.duckdb import DuckdbSink, log_of, open_mended, set_database_aside
+from footfall.sinks.duckdb import DuckdbSink
+from footfall.sinks.duckdb_file import log_of, open_mended, set_database_aside
 from footfall.sinks.visit_log import STATE_NAME, VisitLog
 from harness import Footfall, eventually
 from oracle import Oracle

@@ -19,7 +19,9 @@ import pytest
 from footfall.errors import AlreadyInUseError, DamagedFileError, FootfallError
 from footfall.event import Entry, Event, encode_entries
 from footfall.queue.base import Batch, Progress
-from footfall.sinks.duckdb import CHECKPOINT_AGE, CHECKPOINT_ROWS, SALT_AGE, DuckdbSink, open_database
+from footfall.sinks.duckdb import CHECKPOINT_AGE, CHECKPOINT_ROWS, DuckdbSink
+from footfall.sinks.duckdb_file import open_database
+from footfall.sinks.salts import SALT_AGE
 from full_disk import largest_file
 
 NOON = datetime(2025, 11, 12, 12, tzinfo=UTC)

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from footfall.event import PAGE_VIEW
 from footfall.reporting.queries import PathViews, Reader, Stats
-from footfall.sinks.duckdb import open_database
+from footfall.sinks.duckdb_file import open_database
 
 DAY = date(2025, 11, 12)
 MIDNIGHT = datetime.combine(DAY, time.min)  # without a zone: a TIMESTAMP holds UTC and does not say so

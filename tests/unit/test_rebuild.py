@@ -30,7 +30,8 @@ from footfall.queue.embedded import FILE_NAME, EmbeddedQueue
 from footfall.queue.embedded_feed import EmbeddedFeed
 from footfall.rebuild import LOG_SOURCE, NOT_REBUILT, RebuildReport, find_logs, rebuild_from_export, rebuild_from_logs
 from footfall.sinks.base import DATABASE, SINKS, Sink
-from footfall.sinks.duckdb import DuckdbSink, log_of, open_database
+from footfall.sinks.duckdb import DuckdbSink
+from footfall.sinks.duckdb_file import log_of, open_database
 from footfall.sinks.visit_log import VisitLog
 from footfall.visit_line import format_line, parse_line
 from full_disk import largest_file

@@ -18,7 +18,7 @@ from footfall.observe import Observer
 from footfall.queue.embedded import QueueState
 from footfall.reporting import openapi
 from footfall.reporting.api import MAX_REPORTS, build_app
-from footfall.sinks.duckdb import open_database
+from footfall.sinks.duckdb_file import open_database
 
 TOKEN = "open-sesame"
 STATE = QueueState(

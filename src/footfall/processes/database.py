@@ -16,7 +16,8 @@ from footfall.processes.parts import DATABASE_LOCK, PROCESSOR, REPORTING, give_w
 from footfall.processes.web import serve
 from footfall.reporting.api import build_app
 from footfall.sinks.base import DATABASE
-from footfall.sinks.duckdb import DuckdbSink, open_mended, set_database_aside
+from footfall.sinks.duckdb import DuckdbSink
+from footfall.sinks.duckdb_file import open_mended, set_database_aside
 from footfall.supervisor import Lifeline
 
 
