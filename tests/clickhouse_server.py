@@ -160,6 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         """What the query gives, and how many rows it wrote."""
         if not self._may_enter():
             raise _FailedError("Code: 516. DB::Exception: default: Authentication failed. (AUTHENTICATION_FAILED)")
+        files = self._files(body) if self.headers.get("Content-Type", "").startswith("multipart/form-data") else {}
         # As much of the body as a query may be long; the data of an insert may go on behind it.
         head = parameters.get("query", "").encode()
         head += b"\n" if head else b""
@@ -172,6 +173,9 @@ class _Handler(BaseHTTPRequestHandler):
             session.query("SET session_timezone = 'UTC'")
             if database := parameters.get("database"):
                 session.query(f"USE `{database}`")
+            for name, data in files.items():
+                session.query(f"CREATE TEMPORARY TABLE {name} ({parameters.pop(f'{name}_structure')})")
+                self._insert(session, f"INSERT INTO {name}", parameters.pop(f"{name}_format"), data, iter(()))
             for name, value in parameters.items():
                 if name not in _NO_SETTINGS and not name.startswith("param_"):
                     session.query(f"SET {name} = {_quoted(value)}")
@@ -208,6 +212,17 @@ class _Handler(BaseHTTPRequestHandler):
                 return map(zlib.decompressobj(31).decompress, parts)
             case other:
                 raise _FailedError(f"Code: 89. DB::Exception: {other} is not known to this test server")
+
+    def _files(self, body: Iterator[bytes]) -> dict[str, bytes]:
+        """The parts of a form, by name; they are tables for the query."""
+        boundary = b"--" + self.headers["Content-Type"].partition("boundary=")[2].encode()
+        files = {}
+        for part in b"".join(body).split(boundary)[1:-1]:
+            head, _, data = part.partition(b"\r\n\r\n")
+            name = re.search(rb'name="(\w+)"', head)
+            assert name is not None
+            files[name[1].decode()] = data.removesuffix(b"\r\n")
+        return files
 
     def _counted(self) -> Iterator[bytes]:
         left = int(self.headers.get("Content-Length", 0))
@@ -260,6 +275,11 @@ def _quoted(value: str) -> str:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that went away."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ from footfall.filelock import FileLock
 from footfall.gate import Gate
 from footfall.processes.parts import DATABASE_LOCK, PROCESSOR, REPORTING, give_way, observer, open_feed
 from footfall.processes.web import serve
-from footfall.reporting.api import build_app
+from footfall.reporting.api import LIMIT_S, build_app
+from footfall.reporting.duckdb import DuckdbReports
 from footfall.sinks.base import DATABASE
 from footfall.sinks.duckdb import DuckdbSink
 from footfall.sinks.duckdb_file import open_mended, set_database_aside
@@ -45,7 +46,8 @@ def run(
             ):
                 lifeline.ready()
                 if REPORTING in roles and listener is not None:
-                    app = build_app(database=database, gate=gate, observer=observer(settings, roles))
+                    reports = DuckdbReports(database, limit_s=LIMIT_S)
+                    app = build_app(reports=reports, gate=gate, observer=observer(settings, roles))
                     serve(lifeline, app, listener)
                 lifeline.stop.wait()
         except DamagedQueueError:

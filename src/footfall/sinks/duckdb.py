@@ -1,8 +1,8 @@
 """The database as one DuckDB file: rows and position move in one transaction.
 
-The file is described in `footfall.sinks.duckdb_file`. A checkpoint is made only here, when enough has come together, and
-never by DuckDB in the midst of a commit. `safe_sequence` is the position that the last checkpoint covered, so that the
-queue can fill the gap even when the log of a crashed process is lost.
+The file is described in `footfall.sinks.duckdb_file`. A checkpoint is made only here, when enough has come together,
+and never by DuckDB in the midst of a commit. `safe_sequence` is the position that the last checkpoint covered, so that
+the queue can fill the gap even when the log of a crashed process is lost.
 
 A salt is forgotten 48 hours after it was made: its row is deleted, and its bytes leave the file as the next checkpoints
 write over them. From then on nobody, the owner of the file included, can tell which address a visitor had. An event
