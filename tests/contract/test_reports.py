@@ -8,12 +8,12 @@ from time import monotonic
 
 import duckdb
 import pytest
+from footfall.reporting.queries import PathViews, Reader, Stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
 from footfall.event import PAGE_VIEW
-from footfall.reporting.queries import PathViews, Reader, Stats
 from footfall.sinks.duckdb_file import open_database
 
 DAY = date(2025, 11, 12)
