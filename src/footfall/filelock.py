@@ -72,23 +72,14 @@ class Presence:
         os.close(self._fd)
 
 
-def is_anybody_there(path: Path) -> bool:
-    """Whether a living process has its presence at `path`."""
-    return _is_locked(path, fcntl.LOCK_EX)
-
-
 def is_held(path: Path) -> bool:
-    """Whether a living process holds the lock at `path`."""
-    return _is_locked(path, fcntl.LOCK_SH)
-
-
-def _is_locked(path: Path, against: int) -> bool:
+    """Whether a living process has the lock, or its presence, at `path`."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(fd, against | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     else:

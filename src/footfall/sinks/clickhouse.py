@@ -120,6 +120,8 @@ class ClickhouseSink:
         try:
             for source, of_source in groupby(sorted(opened, key=_source_of), key=_source_of):
                 self._write(source, list(of_source))
+            if not batches:
+                self._load()  # what other processors have written, for the ledger
             self._keep_up()
         except BaseException:
             # What the failed call did is not known.
