@@ -1,5 +1,6 @@
 # The same release of Kafka as in compose.yaml, with the settings taken from variables as the official image does.
-FROM python:3.13.9-slim-bookworm
+ARG BASE
+FROM $BASE
 RUN apt-get update --quiet=2 \
     && apt-get install --yes --quiet=2 --no-install-recommends openjdk-17-jre-headless >/dev/null
 RUN useradd --uid 1000 --user-group appuser \
