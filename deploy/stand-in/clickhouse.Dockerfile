@@ -7,4 +7,6 @@ RUN pip install --break-system-packages --no-cache-dir --quiet "chdb-core==$RELE
 COPY clickhouse_server.py clickhouse-start /opt/
 VOLUME /var/lib/clickhouse
 EXPOSE 8123
+# It knows no other way to stop.
+STOPSIGNAL SIGKILL
 CMD ["/opt/clickhouse-start"]
