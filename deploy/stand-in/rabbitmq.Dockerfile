@@ -1,0 +1,9 @@
+# Debian's RabbitMQ, which is older than the one of compose.rabbitmq.yaml.
+ARG BASE
+FROM $BASE
+RUN apt-get update --quiet=2 && apt-get install --yes --quiet=2 --no-install-recommends rabbitmq-server >/dev/null
+USER rabbitmq
+ENV HOME=/var/lib/rabbitmq RABBITMQ_LOGS=-
+VOLUME /var/lib/rabbitmq
+EXPOSE 5672
+CMD ["rabbitmq-server"]
