@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check bench services crash lock clean
+.PHONY: serve test check bench services containers crash lock clean
 
 serve: $(VENV)/.installed ## install into .venv and run the whole system on this machine
 	@exec $(BIN)/footfall serve
@@ -26,6 +26,9 @@ crash: $(VENV)/.installed-dev ## kill at every system call, then RUNS times each
 
 services: ## what the full test run needs beyond Python: Debian packages, Kafka
 	deploy/services
+
+containers: ## build the images, and count a hit through the whole of deploy/compose.yaml (Debian, as root)
+	deploy/containers
 
 lock: ## refresh requirements*.txt from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --group build -o requirements.txt pyproject.toml

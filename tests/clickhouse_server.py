@@ -285,6 +285,7 @@ class _Server(ThreadingHTTPServer):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--path", required=True)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--password", default="")
     arguments = parser.parse_args()
@@ -293,7 +294,7 @@ def main() -> None:
     with open_session():
         _Handler.password = arguments.password
         _Handler.open_session = open_session
-        _Server(("127.0.0.1", arguments.port), _Handler).serve_forever()
+        _Server((arguments.host, arguments.port), _Handler).serve_forever()
 
 
 if __name__ == "__main__":
