@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check bench services containers crash lock clean
+.PHONY: serve test check bench services containers crash crash-cluster lock clean
 
 serve: $(VENV)/.installed ## install into .venv and run the whole system on this machine
 	@exec $(BIN)/footfall serve
@@ -23,6 +23,11 @@ bench: $(VENV)/.installed-dev ## run the benchmarks and print their tables
 RUNS ?= 1000
 crash: $(VENV)/.installed-dev ## kill at every system call, then RUNS times each part at random, and check what is written
 	PYTHONPATH=tests $(BIN)/python -m crash --runs $(RUNS)
+
+MINUTES ?= 5
+BROKER ?= kafka
+crash-cluster: $(VENV)/.installed-dev ## kill and pause services of many machines, and their broker, at random
+	PYTHONPATH=tests $(BIN)/python -m crash.cluster --broker $(BROKER) --minutes $(MINUTES)
 
 services: ## what the full test run needs beyond Python: Debian packages, Kafka
 	deploy/services
