@@ -33,9 +33,7 @@ def _services(name: str) -> dict[str, dict[str, Any]]:
 
 def _interpolated(text: str) -> str:
     """With every variable at its default, and `secret` where one must be set."""
-    while (filled := _VARIABLE.sub(lambda match: match[3] if match[2] == "-" else "secret", text)) != text:
-        text = filled
-    return text
+    return _VARIABLE.sub(lambda match: match[3] if match[2] == "-" else "secret", text)
 
 
 def _environment(service: dict[str, Any]) -> dict[str, str]:
