@@ -77,6 +77,12 @@ class Footfall:
         self._environment |= environment
         return self
 
+    def unset(self, *variables: str) -> "Footfall":
+        """Give settings their defaults back, for the next start."""
+        for variable in variables:
+            del self._environment[variable]
+        return self
+
     def start(self, *arguments: str) -> "Footfall":
         """Start `footfall serve`, or what `arguments` say, and wait until it is ready."""
         self.spawn(*arguments)
