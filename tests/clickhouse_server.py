@@ -198,7 +198,11 @@ class _Handler(BaseHTTPRequestHandler):
                 stream.append(first)
             for part in rest:
                 stream.append(part)
-            return int(stream.finish().rows_written)
+            written = int(stream.finish().rows_written)
+        if not written:
+            # All that the engine says of one that was killed; the real server says this.
+            raise _FailedError("Code: 394. DB::Exception: Query was cancelled. (QUERY_WAS_CANCELLED)")
+        return written
 
     def _body(self) -> Iterator[bytes]:
         """The body of the request, unpacked, as it arrives."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -23,7 +25,7 @@ from footfall.reporting.clickhouse import ClickhouseReports
 from footfall.sinks.clickhouse import LOOK_AGE, ClickhouseSink
 from footfall.sinks.clickhouse_database import ClickhouseDatabase, open_clickhouse, parse_url, tables
 from footfall.sinks.salts import SALT_AGE
-from harness import free_port
+from harness import eventually, free_port
 
 pytestmark = pytest.mark.xdist_group("clickhouse")
 
@@ -283,6 +285,39 @@ def test_a_lost_answer_leaves_nothing_twice(meddled: Meddled, is_alone: bool) ->
     sink.write([batch(3), batch(4)])
 
     assert_exact(meddled, 4)
+
+
+def test_an_insert_that_is_under_way_is_ended_first(database: ClickhouseDatabase, clickhouse: ClickhouseServer) -> None:
+    """One of a process that is gone, or hangs, must not come to its end after the next has looked."""
+    sink = ClickhouseSink(database, is_alone=True)
+    query = urlencode(
+        {
+            "insert_deduplication_token": "a:0",
+            "query": f"INSERT INTO {database.name}.events (path, queue, sequence) FORMAT TabSeparated",
+        }
+    )
+    with socket.create_connection(("127.0.0.1", clickhouse.port)) as hanging:
+        hanging.sendall(f"POST /?{query} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        hanging.sendall(b"a\r\n/late\ta\t1\n\r\n")
+        eventually(1, lambda: running(database))
+        with pytest.raises(OSError, match="inserts of an earlier process are being ended"):
+            sink.write([batch(1)])
+        hanging.sendall(b"0\r\n\r\n")
+        assert b"X-ClickHouse-Exception-Code: 394" in hanging.recv(4096)
+
+    eventually(0, lambda: running(database))
+    sink.write([batch(1)])
+    assert_exact(database, 1)
+
+
+def running(database: ClickhouseDatabase) -> int:
+    """How many inserts are under way."""
+    [(count,)] = database.query(
+        "SELECT count() FROM system.processes WHERE Settings['insert_deduplication_token'] = 'a:0' "
+        "AND position(query, {name:String}) > 0 AND query_id != queryID()",
+        {"name": database.name},
+    )
+    return int(count)
 
 
 def test_an_insert_that_comes_late_is_met(meddled: Meddled, database: ClickhouseDatabase) -> None:
