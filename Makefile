@@ -24,7 +24,7 @@ RUNS ?= 1000
 crash: $(VENV)/.installed-dev ## kill at every system call, then RUNS times each part at random, and check what is written
 	PYTHONPATH=tests $(BIN)/python -m crash --runs $(RUNS)
 
-services: ## what the full test run needs beyond Python (Debian packages)
+services: ## what the full test run needs beyond Python: Debian packages, Kafka
 	deploy/services
 
 lock: ## refresh requirements*.txt from pyproject.toml (needs uv)

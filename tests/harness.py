@@ -9,10 +9,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import duckdb
 import httpx
 import pytest
 
@@ -49,6 +50,7 @@ class Footfall:
         directory: the working directory; `data` and the visits log are in it.
         visits_log: where the visits log is.
         url: the collector's address.
+        ports: the same, for `oracle.System`.
     """
 
     def __init__(self, directory: Path, **environment: str) -> None:
@@ -56,6 +58,7 @@ class Footfall:
         self.visits_log = directory / "visits.log"
         self.data_dir = directory / "data"
         self.port = free_port()
+        self.ports: Sequence[int] = [self.port]
         self.url = f"http://127.0.0.1:{self.port}"
         self._environment = {
             "FOOTFALL__COLLECTOR__PORT": str(self.port),
@@ -66,15 +69,24 @@ class Footfall:
         self._process: subprocess.Popen[bytes] | None = None
         self._log = directory / "footfall.log"
 
+    def set(self, **environment: str) -> "Footfall":
+        """Change settings of the next start."""
+        self._environment |= environment
+        return self
+
     def start(self, *arguments: str) -> "Footfall":
         """Start `footfall serve`, or what `arguments` say, and wait until it is ready."""
         self.spawn(*arguments)
+        self.await_ready()
+        return self
+
+    def await_ready(self) -> None:
+        """Wait until what was spawned works."""
         deadline = time.monotonic() + START_S
         while not self._is_ready():
             assert self.process.poll() is None, self.output()
             assert time.monotonic() < deadline, self.output()
             time.sleep(0.02)
-        return self
 
     def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start it without waiting."""
@@ -149,6 +161,11 @@ class Footfall:
         logs = [path for path in self.directory.glob(f"{self.visits_log.name}*") if path.suffix != ".lock"]
         logs.sort(key=lambda path: (path == self.visits_log, path.name))
         return [line for log in logs for line in log.read_text("utf-8").split("\n")[:-1]]
+
+    def rows(self, site_id: str) -> list[tuple[str, str | None, str | None]]:
+        """Path, props and referrer of each row in DuckDB, of which this has no process open."""
+        with duckdb.connect(self.data_dir / "footfall.duckdb", read_only=True) as database:
+            return database.execute("SELECT path, props, referrer FROM events WHERE site_id = ?", [site_id]).fetchall()
 
     def holder(self, lock: str) -> int:
         """The process that holds a lock of `data_dir`, such as `visit_log.lock`."""

@@ -21,17 +21,49 @@ import itertools
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, Protocol
 from urllib.parse import quote
 
-import duckdb
 from msgspec import Struct
 
 from footfall.visit_line import parse_line
-from harness import Footfall
 
 SITE = "oracle"
+
+
+class System(Protocol):
+    """What is sent to and read from: one `Footfall`, or many that work together."""
+
+    @property
+    def ports(self) -> Sequence[int]:
+        """Where collectors are, on 127.0.0.1."""
+        ...
+
+    def settle(self, timeout_s: float) -> None:
+        """Wait until every sink has dealt with everything received."""
+        ...
+
+    def ledger(self) -> Any:
+        """The ledger of all together."""
+        ...
+
+    def stop(self) -> int:
+        """End it in good order; the exit code."""
+        ...
+
+    def output(self) -> str:
+        """What it has logged."""
+        ...
+
+    def rows(self, site_id: str) -> list[tuple[str, str | None, str | None]]:
+        """Path, props and referrer of each row in the database; nothing else has it open."""
+        ...
+
+    def lines(self) -> list[str]:
+        """The visits log."""
+        ...
 
 
 def _event_id(name: str) -> str | None:
@@ -71,7 +103,7 @@ class Oracle:
     """Sends, remembers, and checks. Its senders outlive any number of kills and restarts.
 
     Args:
-        footfall: what is sent to, with nothing in it yet.
+        system: what is sent to, with nothing in it yet.
         senders: how many connections send at once.
         filler_bytes: how much larger than need be each event is made.
 
@@ -83,8 +115,8 @@ class Oracle:
         committed_hits: ids of hits that are known to be on disk.
     """
 
-    def __init__(self, footfall: Footfall, *, senders: int = 4, filler_bytes: int = 0) -> None:
-        self._footfall = footfall
+    def __init__(self, system: System, *, senders: int = 4, filler_bytes: int = 0) -> None:
+        self._system = system
         self._senders = senders
         self._filler_bytes = filler_bytes
         self._numbers = itertools.count()
@@ -102,7 +134,8 @@ class Oracle:
     def load(self) -> Iterator[None]:
         """Send from several connections at once until the block ends."""
         self._stop.clear()
-        threads = [threading.Thread(target=self._send_all, daemon=True) for _ in range(self._senders)]
+        ports = itertools.islice(itertools.cycle(self._system.ports), self._senders)
+        threads = [threading.Thread(target=self._send_all, args=(port,), daemon=True) for port in ports]
         for thread in threads:
             thread.start()
         try:
@@ -114,14 +147,15 @@ class Oracle:
         assert [] == self._failures
 
     def check(self) -> Figures:
-        """Send one more event and hit, wait until all is settled, stop, and hold the outputs against what was sent."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._footfall.port, timeout=10)
-        self._send_event(connection, self._next("event"))
-        self._send_hit(connection, self._next("hit"))
-        connection.close()
-        self._footfall.settle(60)
-        ledger = self._footfall.ledger()
-        assert self._footfall.stop() == 0, self._footfall.output()
+        """Send each collector one more event and hit, wait, stop all, and hold the outputs against what was sent."""
+        for port in self._system.ports:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            self._send_event(connection, self._next("event"))
+            self._send_hit(connection, self._next("hit"))
+            connection.close()
+        self._system.settle(60)
+        ledger = self._system.ledger()
+        assert self._system.stop() == 0, self._system.output()
         rows, lines = self._rows(), self._lines()
         sent_hits = {name for name in self.sent if _is_hit(name)}
         hits = {name for name in rows if _is_hit(name)}
@@ -162,14 +196,14 @@ class Oracle:
         self.sent.add(name)
         return name
 
-    def _send_all(self) -> None:
+    def _send_all(self, port: int) -> None:
         try:
-            self._send()
+            self._send(port)
         except BaseException as error:  # noqa: BLE001 - raised again by `load`, in the test's own thread
             self._failures.append(error)
 
-    def _send(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._footfall.port, timeout=10)
+    def _send(self, port: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         event: str | None = None
         hits: list[str] = []
         was_accepted = False
@@ -230,14 +264,11 @@ class Oracle:
     def _rows(self) -> Counter[str]:
         """Ids in the database; a row whose payload is not what was sent goes under a name that was never sent."""
         found: Counter[str] = Counter()
-        with duckdb.connect(self._footfall.data_dir / "footfall.duckdb", read_only=True) as database:
-            for path, props, referrer in database.execute(
-                "SELECT path, props, referrer FROM events WHERE site_id = ?", [SITE]
-            ).fetchall():
-                name = path.removeprefix("/")
-                actual = (props and json.loads(props), referrer)
-                expected = (self._props(name), None) if name.startswith("event") else (None, _referrer(name))
-                found[name if actual == expected else f"changed: {path} {props} {referrer}"] += 1
+        for path, props, referrer in self._system.rows(SITE):
+            name = path.removeprefix("/")
+            actual = (props and json.loads(props), referrer)
+            expected = (self._props(name), None) if name.startswith("event") else (None, _referrer(name))
+            found[name if actual == expected else f"changed: {path} {props} {referrer}"] += 1
         return found
 
     def _props(self, name: str) -> dict[str, str]:
@@ -245,7 +276,7 @@ class Oracle:
 
     def _lines(self) -> Counter[str]:
         found: Counter[str] = Counter()
-        for text in self._footfall.lines():
+        for text in self._system.lines():
             line = parse_line(text)
             name, _, digest = line.user_agent.decode().partition(" | ")
             expected = (_digest(name), _referrer(name), "127.0.0.1")

@@ -30,9 +30,14 @@ class CollectorSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class QueueSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    url: str | None = None
+    url: Annotated[str, Meta(min_length=1)] | None = None
     durability: Literal["disk", "memory"] = "disk"
     max_bytes: Annotated[int, Meta(ge=128 * 1024)] = 1 << 30
+
+    @property
+    def is_broker(self) -> bool:
+        """Whether consumers read from a broker, and the embedded queue is only on the way to it."""
+        return self.url is not None
 
 
 class StorageSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,6 +54,11 @@ class ReportingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     token: Annotated[str, Meta(min_length=1)] | None = None
 
 
+class MonitorSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    host: Host = "127.0.0.1"
+    port: Port | None = None
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """All settings; README.md and docs/operations.md say what each means."""
 
@@ -58,6 +68,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     storage: StorageSettings = StorageSettings()
     database: DatabaseSettings = DatabaseSettings()
     reporting: ReportingSettings = ReportingSettings()
+    monitor: MonitorSettings = MonitorSettings()
 
     @property
     def data_path(self) -> Path:
@@ -226,8 +237,12 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
     pixel_url = settings.collector.pixel_url
     if pixel_url is not None and not _is_http_url(pixel_url):
         raise refuse("collector.pixel_url", "must be an http:// or https:// address of an image, in ASCII")
-    if settings.queue.url is not None:
-        raise refuse("queue.url", "only the embedded queue is built so far; leave it out")
+    queue_url = settings.queue.url
+    if queue_url is not None and urlsplit(queue_url).scheme not in {"kafka", "amqp", "amqps"}:
+        raise refuse(
+            "queue.url",
+            "must be kafka://host:9092/topic or amqp://user:password@host:5672/vhost; without it the queue is embedded",
+        )
     if settings.database.url is not None and not settings.database.url.startswith("duckdb:"):
         raise refuse("database.url", "must be duckdb: or duckdb:PATH; no other database is built so far")
     token = settings.reporting.token

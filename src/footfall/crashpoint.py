@@ -40,6 +40,10 @@ class Point(StrEnum):
     CONSUMER_WRITTEN = "consumer.written"  # the sink has them, and the queue does not know
     CONSUMER_REPORTED = "consumer.reported"  # the queue knows how far the sink is
 
+    # The relay, which shares the consumers' points: `consumer.read.relay`.
+    RELAY_FIXED = "relay.fixed"  # which batches the next message holds is recorded, and nothing published
+    RELAY_CONFIRMED = "relay.confirmed"  # the broker has the message, and the queue does not know
+
     # The visits log.
     VISIT_LOG_INTENDED = "visit_log.intended"  # what will be appended is recorded, the log is as it was
     VISIT_LOG_APPENDED = "visit_log.appended"  # the lines are in the file, not synced

@@ -246,6 +246,18 @@ def decode_entries(payload: bytes) -> list[Entry]:
     return _decode_entries(payload)
 
 
+def join_entries(payloads: Sequence[bytes]) -> bytes:
+    """One payload with the entries of several that `encode_entries` wrote; none is decoded."""
+    count = 0
+    bodies = []
+    for payload in payloads:
+        # The head of a MessagePack array: its length in the first byte, or in two or four bytes after it.
+        head = {0xDC: 3, 0xDD: 5}.get(payload[0], 1)
+        count += payload[0] & 0x0F if head == 1 else int.from_bytes(payload[1:head])
+        bodies.append(payload[head:])
+    return b"".join([b"\xdd", count.to_bytes(4), *bodies])
+
+
 def _parse_timestamp(text: str, received_ns: int) -> int:
     """Microseconds since 1970 of an ISO 8601 text with an offset."""
     try:

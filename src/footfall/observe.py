@@ -120,7 +120,9 @@ class _QueueMetrics(Collector):
             for reason, count in account.skipped.items():
                 skipped.add_metric([name, reason], count)
             pending.add_metric([name], account.pending)
-            batches.add_metric([name], state.lag_batches[name])
+        # The relay's, too, which has an account of its own only where there is no sink.
+        for name, lag in state.lag_batches.items():
+            batches.add_metric([name], lag)
             seconds.add_metric([name], state.lag_seconds[name])
         yield from (written, skipped, pending, batches, seconds)
         yield GaugeMetricFamily(telemetry.QUEUE_BYTES, "What the queue takes on disk.", state.bytes)

@@ -1,8 +1,10 @@
 """From settings and roles to a tree of processes that does the work; the architecture, as code.
 
     supervisor ─┬─ collector   as many as collector.workers: hits and events into the queue
+                ├─ relay       the queue into a broker, where there is one; the two below then read from that
                 ├─ storage     the queue into the visits log
-                └─ database    processor: the queue into DuckDB; reporting: figures out of it
+                ├─ database    processor: the queue into the database; reporting: figures out of it
+                └─ monitor     the state of a service that has no other port
 
 With a collector, reports answer on its port, too: it hands them to the database process over a Unix socket.
 """
@@ -24,7 +26,9 @@ from footfall.config import Settings, is_loopback
 from footfall.errors import AlreadyInUseError, BadSettingError, BadUsageError, DamagedQueueError, FootfallError
 from footfall.gate import Gate
 from footfall.processes.parts import COLLECTOR, PROCESSOR, REPORTING, STORAGE, open_queue
+from footfall.queue import drivers
 from footfall.queue.embedded import FILE_NAME
+from footfall.queue.relay import RELAY
 from footfall.queue.salvage import mend
 from footfall.supervisor import Child, Lifeline, Supervisor
 
@@ -40,7 +44,7 @@ def run(settings: Settings, roles: tuple[str, ...], *, on_ready: Callable[[], No
         FootfallError: they can't be started; the text says what to change.
     """
     _refuse_what_cannot_be(settings, roles)
-    prepare(settings)
+    prepare(settings, roles)
     gate = Gate(settings.reporting.token, on_loopback=is_loopback(_public_host(settings, roles)))
     sockets = Path(tempfile.mkdtemp(prefix="footfall-"))
     try:
@@ -51,8 +55,8 @@ def run(settings: Settings, roles: tuple[str, ...], *, on_ready: Callable[[], No
         shutil.rmtree(sockets, ignore_errors=True)
 
 
-def prepare(settings: Settings) -> None:
-    """Make `data_dir` and the queue in it, or mend the queue that is there.
+def prepare(settings: Settings, roles: tuple[str, ...] = (COLLECTOR,)) -> None:
+    """Make `data_dir` and, for `roles` that use it, the queue in it; or mend the queue that is there.
 
     Raises:
         FootfallError: that can't be done.
@@ -64,6 +68,8 @@ def prepare(settings: Settings) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     except OSError as error:
         raise FootfallError(f"data_dir: {path.absolute()} can't be written: {error.strerror}") from None
+    if settings.queue.is_broker and COLLECTOR not in roles:
+        return
     _mend_queue(settings)
     try:
         with closing(open_queue(settings)) as queue:
@@ -96,11 +102,16 @@ def _children(settings: Settings, roles: tuple[str, ...], gate: Gate, sockets: P
             Child(f"collector-{number}" if settings.collector.workers > 1 else COLLECTOR, run_collector, phase=0)
             for number in range(1, settings.collector.workers + 1)
         ]
+        if settings.queue.is_broker:
+            children.append(Child(RELAY, _in_module("relay", settings), phase=1))
     if STORAGE in roles:
         children.append(Child(STORAGE, _in_module("storage", settings), phase=1))
     if PROCESSOR in roles or REPORTING in roles:
         run_database = _in_module("database", settings, roles, gate, reports_listener)
         children.append(Child("database", run_database, phase=1))
+    if settings.monitor.port is not None and _has_monitor(settings, roles):
+        listener = _listen(settings.monitor.host, settings.monitor.port, "monitor.port")
+        children.append(Child("monitor", _in_module("monitor", settings, roles, gate, listener), phase=2))
     return children
 
 
@@ -114,14 +125,23 @@ def _in_module(name: str, *arguments: object) -> Callable[[Lifeline], None]:
     return run_child
 
 
+def _has_monitor(settings: Settings, roles: tuple[str, ...]) -> bool:
+    return settings.monitor.port is not None and COLLECTOR not in roles and REPORTING not in roles
+
+
 def _public_host(settings: Settings, roles: tuple[str, ...]) -> str:
-    return settings.collector.host if COLLECTOR in roles else settings.reporting.host
+    """Where this service answers about itself, and its reports."""
+    if COLLECTOR in roles:
+        return settings.collector.host
+    return settings.reporting.host if REPORTING in roles else settings.monitor.host
 
 
 def _refuse_what_cannot_be(settings: Settings, roles: tuple[str, ...]) -> None:
-    if REPORTING not in roles:
+    if settings.queue.url is not None:
+        drivers.check_url(settings.queue.url)
+    if REPORTING not in roles and not _has_monitor(settings, roles):
         return
-    if PROCESSOR not in roles:
+    if REPORTING in roles and PROCESSOR not in roles:
         raise BadUsageError(
             "DuckDB lets one process in only, so reporting and processor run together: footfall run processor reporting"
         )

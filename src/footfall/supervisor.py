@@ -46,11 +46,14 @@ class Lifeline:
         self.stop = threading.Event()
         self._ready_fd = ready_fd
         self._parent_fd = parent_fd
+        self._is_ready = False
         self._stopped: list[Callable[[], None]] = []
 
     def ready(self) -> None:
-        """Say that this child does its work from now on."""
-        os.write(self._ready_fd, b"+")
+        """Say, once, that this child does its work from now on."""
+        if not self._is_ready:
+            os.write(self._ready_fd, b"+")
+        self._is_ready = True
 
     def on_stop(self, callback: Callable[[], None]) -> None:
         """Have `callback` called, once, in the main thread, by the signal to stop, or now if that has come already."""

@@ -20,8 +20,8 @@ from footfall.config import Settings
 from footfall.errors import AlreadyInUseError, DamagedQueueError, UnreadableFileError
 from footfall.event import Event, Hit, encode_entries
 from footfall.processes.parts import open_queue
-from footfall.queue.base import Batch, Progress
-from footfall.queue.embedded import FILE_NAME, QueueState, SinkReport
+from footfall.queue.base import Batch, Progress, SinkReport
+from footfall.queue.embedded import FILE_NAME, QueueState
 from footfall.queue.salvage import mend
 from footfall.sinks.base import DATABASE, LOST, VISIT_LOG, Sink
 from footfall.sinks.duckdb import DuckdbSink, log_of, open_mended, set_database_aside

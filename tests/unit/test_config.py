@@ -25,8 +25,10 @@ DEFAULTS: dict[str, object] = {
     "reporting.host": "127.0.0.1",
     "reporting.port": 8001,
     "reporting.token": None,
+    "monitor.host": "127.0.0.1",
+    "monitor.port": None,
 }
-"""The contract's table."""
+"""The contract's table, and the monitor."""
 
 OTHERS: dict[str, Any] = {
     "data_dir": "/var/lib/footfall",
@@ -43,6 +45,9 @@ OTHERS: dict[str, Any] = {
     "reporting.host": "::1",
     "reporting.port": 9001,
     "reporting.token": "correct-horse",
+    "queue.url": "kafka://broker:9092/hits",
+    "monitor.host": "::1",
+    "monitor.port": 9002,
 }
 """Another value for each setting that has one."""
 
@@ -52,6 +57,7 @@ BOUNDS = [
     ("collector.max_body_bytes", 1, 16 * 1024 * 1024),
     ("queue.max_bytes", 128 * 1024, None),
     ("reporting.port", 1, 65_535),
+    ("monitor.port", 1, 65_535),
 ]
 
 
@@ -280,7 +286,8 @@ def test_value_out_of_range_is_refused(key: str, least: int, most: int | None) -
         ("collector.pixel_url", "https://cdn.example/a b"),
         ("collector.pixel_url", "https://cdn.example/é"),
         ("collector.pixel_url", "https://[cdn.example/"),
-        ("queue.url", "kafka://broker:9092/topic"),
+        ("queue.url", ""),
+        ("queue.url", "redis://broker:6379"),
         ("queue.durability", "none"),
         ("queue.durability", True),
         ("queue.max_bytes", "1 GiB"),
@@ -336,7 +343,7 @@ def test_token_is_shown_to_nobody() -> None:
 @pytest.mark.parametrize("key", ["queue.url", "database.url"])
 def test_password_in_an_address_is_shown_to_nobody(key: str) -> None:
     """An error about an address does not hold its password."""
-    assert "hunter2" not in refusal({variable(key): "amqp://user:hunter2@host:5672/vhost"})
+    assert "hunter2" not in refusal({variable(key): "other://user:hunter2@host:5672/vhost"})
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ from footfall.errors import AlreadyInUseError, BadUsageError, FootfallError
 from footfall.event import Entry, Event, Hit, decode_entries, encode_entries
 from footfall.export import Export, write_export
 from footfall.logfile import LogFile, Skipped
-from footfall.queue.embedded import FILE_NAME, EmbeddedQueue, SinkReport
+from footfall.queue.base import SinkReport
+from footfall.queue.embedded import FILE_NAME, EmbeddedQueue
+from footfall.queue.embedded_feed import EmbeddedFeed
 from footfall.rebuild import LOG_SOURCE, NOT_REBUILT, RebuildReport, find_logs, rebuild_from_export, rebuild_from_logs
 from footfall.sinks.base import DATABASE, SINKS, Sink
 from footfall.sinks.duckdb import DuckdbSink, log_of, open_database
@@ -93,7 +95,7 @@ class Site:
     def _write(self, sink: Sink) -> None:
         stop = threading.Event()
         stop.set()
-        Consumer(self.queue, sink).run(stop)
+        Consumer(EmbeddedFeed(self.queue, sink.name), sink).run(stop)
 
     def settle(self) -> None:
         self.log()

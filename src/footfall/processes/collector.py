@@ -15,9 +15,7 @@ from footfall.collector.intake import Intake
 from footfall.config import Settings
 from footfall.errors import DamagedFileError
 from footfall.gate import Gate
-from footfall.observe import Check, Observer
-from footfall.processes.parts import COLLECTOR, open_queue, role_checks
-from footfall.sinks.base import SINKS
+from footfall.processes.parts import COLLECTOR, observer, open_queue
 from footfall.supervisor import Lifeline
 
 _DRAIN_S = 5.0
@@ -72,13 +70,10 @@ async def _collect(
 
     lifeline.on_stop(stop_soon)
     intake = Intake(open_queue(settings), on_damaged=stop_damaged)
-    reader = open_queue(settings)
-    checks: dict[str, Check] = {COLLECTOR: lambda: intake.trouble}
-    checks.update(role_checks(settings, roles, reader))
     endpoints = Endpoints(
         intake,
         addresses=ClientAddress(settings.collector.trusted_proxies),
-        observer=Observer(reader.state, sinks=SINKS, checks=checks),
+        observer=observer(settings, roles, {COLLECTOR: lambda: intake.trouble}),
         gate=gate,
         forwarder=None if reports is None else Forwarder(str(reports)),
         max_body_bytes=settings.collector.max_body_bytes,

@@ -6,23 +6,18 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import duckdb
-import uvicorn
-import uvloop
 
 from footfall.config import Settings
-from footfall.consumer import Consumer
+from footfall.consumer import take_turns
 from footfall.errors import DamagedQueueError, UnreadableFileError
 from footfall.filelock import FileLock
 from footfall.gate import Gate
-from footfall.observe import Observer
-from footfall.processes.parts import DATABASE_LOCK, PROCESSOR, REPORTING, give_way, open_queue, role_checks
+from footfall.processes.parts import DATABASE_LOCK, PROCESSOR, REPORTING, give_way, observer, open_feed
+from footfall.processes.web import serve
 from footfall.reporting.api import build_app
-from footfall.sinks.base import SINKS
+from footfall.sinks.base import DATABASE
 from footfall.sinks.duckdb import DuckdbSink, open_mended, set_database_aside
 from footfall.supervisor import Lifeline
-
-_GRACE_S = 3
-"""For a report that is being made when the stop comes."""
 
 
 def run(
@@ -49,7 +44,8 @@ def run(
             ):
                 lifeline.ready()
                 if REPORTING in roles and listener is not None:
-                    _report(lifeline, settings, roles, gate, listener, database)
+                    app = build_app(database=database, gate=gate, observer=observer(settings, roles))
+                    serve(lifeline, app, listener)
                 lifeline.stop.wait()
         except DamagedQueueError:
             raise
@@ -66,13 +62,15 @@ def _processing(
     if PROCESSOR not in roles:
         yield
         return
-    sink = DuckdbSink(database, checkpoint_bytes=settings.queue.max_bytes // 8)
-    queue = open_queue(settings)
+    feed = open_feed(settings, DATABASE, is_alone=True)
     failures: list[Exception] = []
+
+    def open_sink() -> DuckdbSink:
+        return DuckdbSink(database, checkpoint_bytes=settings.queue.max_bytes // 8)
 
     def work() -> None:
         try:
-            Consumer(queue, sink).run(lifeline.stop)
+            take_turns(feed, open_sink, lifeline.stop, on_turn=lambda: None)
         except Exception as error:  # noqa: BLE001 - raised again below, in the main thread
             failures.append(error)
             lifeline.stop_now()
@@ -84,46 +82,6 @@ def _processing(
     finally:
         lifeline.stop.set()
         thread.join()
-        sink.close()
-        queue.close()
+        feed.close()
     if failures:
         raise failures[0]
-
-
-class _Server(uvicorn.Server):
-    """Leaves the signals to the lifeline."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _report(
-    lifeline: Lifeline,
-    settings: Settings,
-    roles: tuple[str, ...],
-    gate: Gate,
-    listener: socket.socket,
-    database: duckdb.DuckDBPyConnection,
-) -> None:
-    queue = open_queue(settings)
-    observer = Observer(queue.state, sinks=SINKS, checks=role_checks(settings, roles, queue))
-    config = uvicorn.Config(
-        build_app(database=database, gate=gate, observer=observer),
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=_GRACE_S,
-    )
-    server = _Server(config)
-
-    def stop() -> None:
-        server.should_exit = True
-
-    lifeline.on_stop(stop)
-    uvloop.run(server.serve(sockets=[listener]))
-    queue.close()

@@ -1,14 +1,22 @@
 """What more than one process is built from."""
 
 import os
+import time
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from footfall.account import Account, read_account
 from footfall.config import Settings
 from footfall.errors import FootfallError
 from footfall.filelock import is_held
-from footfall.observe import Check
-from footfall.queue.embedded import FILE_NAME, EmbeddedQueue
+from footfall.observe import Check, Observer
+from footfall.queue import drivers
+from footfall.queue.base import Feed, Publisher, SinkReport
+from footfall.queue.broker import BrokerFeed
+from footfall.queue.embedded import FILE_NAME, EmbeddedQueue, QueueState
+from footfall.queue.embedded_feed import EmbeddedFeed
+from footfall.queue.relay import RELAY
 from footfall.sinks.base import DATABASE, SINKS, VISIT_LOG
 
 COLLECTOR: Final = "collector"
@@ -19,9 +27,10 @@ ROLES: Final = (COLLECTOR, STORAGE, PROCESSOR, REPORTING)
 
 _NICENESS = 5
 DATABASE_LOCK: Final = "database.lock"
+RELAY_LOCK: Final = "relay.lock"
 _LOCKS = {STORAGE: "visit_log.lock", PROCESSOR: DATABASE_LOCK, REPORTING: DATABASE_LOCK}
 """Held, in `data_dir`, by the process that has the role."""
-_SINK_OF = {STORAGE: VISIT_LOG, PROCESSOR: DATABASE}
+_SINK_OF = {STORAGE: VISIT_LOG, PROCESSOR: DATABASE, REPORTING: DATABASE}
 
 
 def open_queue(settings: Settings, *, share: float = 1.0) -> EmbeddedQueue:
@@ -34,7 +43,7 @@ def open_queue(settings: Settings, *, share: float = 1.0) -> EmbeddedQueue:
     try:
         return EmbeddedQueue(
             path,
-            sinks=SINKS,
+            sinks=(RELAY,) if settings.queue.is_broker else SINKS,
             durability=settings.queue.durability,
             max_bytes=int(settings.queue.max_bytes * share),
         )
@@ -42,18 +51,102 @@ def open_queue(settings: Settings, *, share: float = 1.0) -> EmbeddedQueue:
         raise FootfallError(f"the queue can't be opened: {error} (data_dir)") from error
 
 
+def open_feed(settings: Settings, sink: str, *, is_alone: bool) -> Feed:
+    """What the consumer of a sink reads; `is_alone` says that all of a broker's messages are for one consumer.
+
+    Raises:
+        FootfallError: it can't be opened.
+    """
+    url = settings.queue.url
+    if url is None:
+        return EmbeddedFeed(open_queue(settings), sink)
+    subscription = drivers.open_subscription(url, f"footfall-{sink}", is_alone=is_alone)
+    return BrokerFeed(subscription, sink, accounts=settings.data_path)
+
+
+def open_publisher(settings: Settings) -> Publisher:
+    """The way into the broker.
+
+    Raises:
+        FootfallError: it can't be opened.
+    """
+    assert settings.queue.url is not None
+    return drivers.open_publisher(settings.queue.url)
+
+
 def give_way() -> None:
     """Let a collector go first when the processor is short: an acknowledgement waits for it, a report can."""
     os.nice(_NICENESS)
 
 
-def role_checks(settings: Settings, roles: tuple[str, ...], queue: EmbeddedQueue) -> dict[str, Check]:
+def observer(settings: Settings, roles: tuple[str, ...], own: dict[str, Check] | None = None) -> Observer:
+    """Who answers for the state of a service with those roles, in one process of it.
+
+    Args:
+        settings: all of them.
+        roles: of the service.
+        own: checks of the roles that this process has; the others are looked at from here.
+
+    Raises:
+        FootfallError: the queue can't be opened.
+    """
+    sinks = tuple(dict.fromkeys(_SINK_OF[role] for role in roles if role in _SINK_OF))
+    if not settings.queue.is_broker:
+        queue = open_queue(settings)
+        checks = _checks(settings, roles, lambda sink: _trouble_of(queue.sink_reports().get(sink)))
+        return Observer(queue.state, sinks=SINKS, checks=checks | (own or {}))
+    local = open_queue(settings) if COLLECTOR in roles else None
+    checks = _checks(settings, roles, lambda sink: read_account(settings.data_path, sink).trouble)
+    state = partial(_broker_state, settings, sinks, local)
+    return Observer(state, sinks=sinks or (RELAY,), checks=checks | (own or {}))
+
+
+def _trouble_of(report: SinkReport | None) -> str | None:
+    return None if report is None else report.trouble
+
+
+def _checks(settings: Settings, roles: tuple[str, ...], trouble_of: Callable[[str], str | None]) -> dict[str, Check]:
     """For each of `roles` that another process has: is it there, and does its sink get on?"""
 
     def check(role: str) -> str | None:
         if not is_held(settings.data_path / _LOCKS[role]):
             return "is not running"
-        report = queue.sink_reports().get(_SINK_OF.get(role, ""))
-        return None if report is None else report.trouble
+        return trouble_of(_SINK_OF[role])
 
     return {role: partial(check, role) for role in roles if role in _LOCKS}
+
+
+def _broker_state(settings: Settings, sinks: tuple[str, ...], local: EmbeddedQueue | None) -> QueueState:
+    """What came in here and what the broker brought, as one account.
+
+    A source's entries count as received as soon as anybody here knows of them: the queue of this machine, or a sink.
+    """
+    accounts = {sink: read_account(settings.data_path, sink) for sink in sinks}
+    state = QueueState(0, {}, 0, {}, {}, {}, 0) if local is None else local.state()
+    received = {} if local is None else {local.source: state.received}
+    for account in accounts.values():
+        for source, known in account.sources.items():
+            received[source] = max(received.get(source, 0), known.received)
+    now_ns = time.time_ns()
+    ages = {
+        sink: 0.0 if account.oldest_ns is None else max(0.0, (now_ns - account.oldest_ns) / 1e9)
+        for sink, account in accounts.items()
+    }
+    return QueueState(
+        sum(received.values()),
+        state.refused,
+        state.last_sequence,
+        state.sinks | {sink: _report_of(account) for sink, account in accounts.items()},
+        state.lag_batches | {sink: account.lag_batches for sink, account in accounts.items()},
+        state.lag_seconds | ages,
+        state.bytes,
+    )
+
+
+def _report_of(account: Account) -> SinkReport:
+    skipped: dict[str, int] = {}
+    for source in account.sources.values():
+        for reason, count in source.skipped.items():
+            skipped[reason] = skipped.get(reason, 0) + count
+    written = sum(source.written for source in account.sources.values())
+    return SinkReport(0, 0, written, skipped, "", account.trouble)

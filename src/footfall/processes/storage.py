@@ -1,10 +1,12 @@
 """The storage's process: the queue into the visits log."""
 
+from contextlib import closing
 from pathlib import Path
 
 from footfall.config import Settings
-from footfall.consumer import Consumer
-from footfall.processes.parts import give_way, open_queue
+from footfall.consumer import take_turns
+from footfall.processes.parts import give_way, open_feed
+from footfall.sinks.base import VISIT_LOG
 from footfall.sinks.visit_log import VisitLog
 from footfall.supervisor import Lifeline
 
@@ -16,13 +18,11 @@ def run(lifeline: Lifeline, settings: Settings) -> None:
         FootfallError: the log can't be opened, or another storage has it.
     """
     give_way()
-    sink = VisitLog(Path(settings.storage.path), settings.data_path)
-    queue = open_queue(settings)
-    consumer = Consumer(queue, sink)
-    try:
-        consumer.resume()
-        lifeline.ready()
-        consumer.run(lifeline.stop)
-    finally:
-        sink.close()
-        queue.close()
+
+    def open_log() -> VisitLog:
+        return VisitLog(Path(settings.storage.path), settings.data_path)
+
+    with closing(open_feed(settings, VISIT_LOG, is_alone=True)) as feed:
+        if settings.queue.is_broker:
+            lifeline.ready()  # to wait while another storage writes is all that is asked of it
+        take_turns(feed, open_log, lifeline.stop, on_turn=lifeline.ready)

@@ -5,7 +5,7 @@ is a log of messages in numbered partitions; each message holds one batch, and a
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct, field
@@ -49,6 +49,37 @@ class Progress(Struct, frozen=True):
     skipped: dict[str, int] = field(default_factory=dict)
 
 
+class SinkReport(Struct, frozen=True):
+    """What a sink last told a queue about its source.
+
+    Attributes:
+        sequence: as in `Progress`, like `safe_sequence`, `written` and `skipped`.
+        mark: what the sink wants to be told should its own state be lost (`Sink.mark`).
+        trouble: what keeps it from going on, or None.
+    """
+
+    sequence: int
+    safe_sequence: int
+    written: int
+    skipped: dict[str, int]
+    mark: str
+    trouble: str | None
+
+
+class Memory(Struct, frozen=True):
+    """What a queue knows of a sink, should the sink's own state be lost.
+
+    Attributes:
+        source: whose entries it is about.
+        report: what the sink said last; None when it never did.
+        read: the next batches after a sequence; none at the end.
+    """
+
+    source: str
+    report: SinkReport | None
+    read: Callable[[int], Sequence[Batch]]
+
+
 class Feed(Protocol):
     """A queue, as the consumer of one sink sees it; one thread calls it."""
 
@@ -57,6 +88,10 @@ class Feed(Protocol):
 
         A sink is opened after this and closed before the next call, for somebody else may have written meanwhile.
         """
+        ...
+
+    def memory(self) -> Memory | None:
+        """What the queue can tell a sink that begins; None for one that can't be read at will."""
         ...
 
     def read(self, positions: Mapping[str, Progress]) -> Sequence[Batch]:
@@ -77,6 +112,14 @@ class Feed(Protocol):
             trouble: why it can't write now, or None.
             mark: `Sink.mark()`.
         """
+        ...
+
+    def rest(self, seconds: float, stop: threading.Event) -> None:
+        """Wait so long, or until `stop`; the queue may use the time for its own upkeep."""
+        ...
+
+    def may_stop(self, positions: Mapping[str, Progress]) -> bool:
+        """Whether a consumer that was told to stop is done: it has what was in the queue when this was first asked."""
         ...
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ from footfall.errors import (
     QueueBrokenError,
     QueueFullError,
 )
-from footfall.queue.base import Batch, Progress
+from footfall.queue.base import Batch, Progress, SinkReport
 from footfall.seal import seal_of
 
 FILE_NAME = "queue.sqlite"
@@ -133,23 +133,6 @@ class ImportMark(Struct, frozen=True):
     offset: int
     line: int
     digest: bytes
-
-
-class SinkReport(Struct, frozen=True):
-    """What a sink last told this queue about this source.
-
-    Attributes:
-        sequence: as in `Progress`, like `safe_sequence`, `written` and `skipped`.
-        mark: what the sink wants to be told should its own state be lost (`Sink.mark`).
-        trouble: what keeps it from going on, or None.
-    """
-
-    sequence: int
-    safe_sequence: int
-    written: int
-    skipped: dict[str, int]
-    mark: str
-    trouble: str | None
 
 
 class QueueState(Struct, frozen=True):

@@ -7,8 +7,7 @@ import msgspec
 
 from footfall.errors import DamagedFileError
 from footfall.event import Entry, decode_entries
-from footfall.queue.base import Batch, Progress
-from footfall.queue.embedded import SinkReport
+from footfall.queue.base import Batch, Progress, SinkReport
 
 VISIT_LOG = "visit_log"
 DATABASE = "database"

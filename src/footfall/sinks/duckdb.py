@@ -41,8 +41,7 @@ from footfall.crashpoint import Point, reach
 from footfall.enrich import COLUMNS, SALT_BYTES, Row, Skip, enrich
 from footfall.errors import AlreadyInUseError, DamagedFileError, FootfallError, UnreadableFileError
 from footfall.event import Entry, Event
-from footfall.queue.base import Batch, Progress
-from footfall.queue.embedded import SinkReport
+from footfall.queue.base import Batch, Progress, SinkReport
 from footfall.sinks.base import DATABASE, DUPLICATE, LOST, UNREADABLE, entries_of, missed_before
 
 CHECKPOINT_ROWS: Final = 250_000

@@ -51,8 +51,8 @@ from footfall.crashpoint import Point, reach
 from footfall.errors import DamagedFileError, FootfallError, UnreadableFileError
 from footfall.event import Hit
 from footfall.filelock import FileLock
-from footfall.queue.base import Batch, Progress
-from footfall.queue.embedded import DAMAGED_CODES, SinkReport
+from footfall.queue.base import Batch, Progress, SinkReport
+from footfall.queue.embedded import DAMAGED_CODES
 from footfall.seal import seal_of
 from footfall.sinks.base import LOST, UNREADABLE, VISIT_LOG, entries_of, missed_before
 from footfall.visit_line import format_line

@@ -1,0 +1,62 @@
+"""What a consumer of a broker says of itself, in a small file, for the process beside it that answers `/ledger`.
+
+With the embedded queue the queue keeps this. A broker keeps no accounts, and a sink's own state is for its process
+alone. Nothing depends on the file: it is written anew at the next report, and not synced.
+
+File format: JSON, the fields of `Account`; `<sink>.account` in `data_dir`.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+SUFFIX: Final = ".account"
+
+
+class SourceAccount(Struct, frozen=True):
+    """One source, as one sink sees it: entries that came, and what became of them."""
+
+    received: int
+    written: int
+    skipped: dict[str, int]
+
+
+class Account(Struct, frozen=True):
+    """Where a sink stands.
+
+    Attributes:
+        sources: by source; all that the sink has ever dealt with.
+        lag_batches: how many batches the broker has for it.
+        oldest_ns: when the oldest of them that is here was committed, nanoseconds since 1970; None without one.
+        trouble: what keeps it from going on, or None.
+    """
+
+    sources: dict[str, SourceAccount] = {}
+    lag_batches: int = 0
+    oldest_ns: int | None = None
+    trouble: str | None = None
+
+
+_decode = msgspec.json.Decoder(Account).decode
+
+
+def write_account(directory: Path, sink: str, account: Account) -> None:
+    """Replace what was said before.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    path = directory / (sink + SUFFIX)
+    making = path.with_suffix(".making")
+    making.write_bytes(msgspec.json.encode(account))
+    making.replace(path)
+
+
+def read_account(directory: Path, sink: str) -> Account:
+    """What was said last; nothing where nothing was, or where it can't be read."""
+    try:
+        return _decode((directory / (sink + SUFFIX)).read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return Account()

@@ -1,0 +1,37 @@
+"""The relay's process: the embedded queue into a broker."""
+
+from contextlib import closing
+
+from footfall.config import Settings
+from footfall.consumer import take_turns
+from footfall.errors import QueueBrokenError, QueueFullError
+from footfall.filelock import FileLock
+from footfall.processes.parts import RELAY_LOCK, give_way, open_publisher, open_queue
+from footfall.queue.base import Progress
+from footfall.queue.embedded_feed import EmbeddedFeed
+from footfall.queue.relay import RELAY, Relay
+from footfall.supervisor import Lifeline
+
+
+def run(lifeline: Lifeline, settings: Settings) -> None:
+    """Publish until told to stop.
+
+    Raises:
+        FootfallError: the queue can't be opened.
+    """
+    give_way()
+    queue = open_queue(settings)
+
+    def fix(progress: Progress, mark: str) -> None:
+        try:
+            queue.report(RELAY, progress, mark=mark)
+        except (QueueFullError, QueueBrokenError) as error:
+            raise OSError(str(error)) from error
+
+    def open_relay() -> Relay:
+        return Relay(open_publisher(settings), fix)
+
+    # Two relays of one queue would cut it into units that overlap.
+    lock = FileLock(settings.data_path / RELAY_LOCK, purpose="the relay of this queue")
+    with lock, closing(EmbeddedFeed(queue, RELAY)) as feed:
+        take_turns(feed, open_relay, lifeline.stop, on_turn=lifeline.ready)

@@ -1,0 +1,195 @@
+"""The brokers that tests run against: how each is found, opened, started and killed.
+
+A broker is added by a class like `Kafka` and its entry in `BROKERS`. Tests share one that `make services` started, each
+with a topic of its own; a test that kills its broker starts one of its own.
+
+As a program, `python -m brokers URL GROUP alone|shared`, this is the process of a `Consumer`.
+"""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import uuid
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from footfall.errors import TurnOverError
+from footfall.queue.drivers import open_subscription
+from harness import eventually, free_port
+
+ROOT = Path(__file__).parent.parent
+ALONE = "alone"
+SHARED = "shared"
+
+
+class Broker(Protocol):
+    """One broker.
+
+    Attributes:
+        max_session_s: a consumer that is silent for this long is taken for dead, with the settings that `url` gives.
+    """
+
+    max_session_s: float
+
+    @classmethod
+    def shared(cls) -> "Broker":
+        """The one that `make services` starts."""
+        ...
+
+    @classmethod
+    def private(cls, directory: Path) -> "Broker":
+        """One of the test's own, with its data in a directory; not started yet."""
+        ...
+
+    def is_there(self) -> bool:
+        """Whether something listens at its address."""
+        ...
+
+    def url(self, topic: str) -> str:
+        """What `queue.url` is for a topic; consumers that die are soon missed there."""
+        ...
+
+    def start(self) -> None:
+        """Start it, again with the data it had, and wait until it answers. Private ones only."""
+        ...
+
+    def kill(self) -> None:
+        """SIGKILL it, if it runs, and wait until it has gone. Private ones only."""
+        ...
+
+
+class Kafka:
+    max_session_s = 2.0
+
+    def __init__(self, address: str, directory: Path | None = None) -> None:
+        self._address = address
+        self._directory = directory
+
+    @classmethod
+    def shared(cls) -> "Kafka":
+        return cls(os.environ.get("FOOTFALL_TEST_KAFKA", "127.0.0.1:9092"))
+
+    @classmethod
+    def private(cls, directory: Path) -> "Kafka":
+        return cls(f"127.0.0.1:{free_port()}", directory)
+
+    def is_there(self) -> bool:
+        return is_listening(self._address)
+
+    def url(self, topic: str) -> str:
+        return f"kafka://{self._address}/{topic}?session.timeout.ms=2000&heartbeat.interval.ms=300"
+
+    def start(self) -> None:
+        environment = {"FOOTFALL_TEST_KAFKA": self._address, "FOOTFALL_TEST_KAFKA_DIR": str(self._directory)}
+        run_service("services-kafka", environment)
+
+    def kill(self) -> None:
+        assert self._directory is not None
+        pid = self._directory / "pid"
+        if pid.exists():
+            os.kill(int(pid.read_text()), signal.SIGKILL)
+            pid.unlink()
+            eventually(False, self.is_there)
+
+
+BROKERS: dict[str, type[Broker]] = {"kafka": Kafka}
+"""By name; `make services` brings each."""
+
+
+def require(name: str) -> Broker:
+    """The shared broker of that name; the test is skipped where there is none, but not in CI."""
+    broker = BROKERS[name].shared()
+    if not broker.is_there() and os.environ.get("CI") != "true":
+        pytest.skip(f"needs {name}: make services")
+    assert broker.is_there(), f"CI has no {name}: make services"
+    return broker
+
+
+def is_listening(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def run_service(script: str, environment: dict[str, str]) -> None:
+    """Run a script of `deploy/`; what it said explains a failure."""
+    ran = subprocess.run(
+        [ROOT / "deploy" / script], env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+class Consumer:
+    """A consumer in a process of its own, which never says where the next one may begin."""
+
+    def __init__(self, directory: Path, url: str, group: str, *, is_alone: bool) -> None:
+        self._output = directory / f"consumer-{uuid.uuid4().hex}"
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "brokers", url, group, ALONE if is_alone else SHARED],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=Path(__file__).parent,
+            )
+
+    def has_turn(self) -> bool:
+        return _TURN in self._lines()
+
+    def read(self) -> list[str]:
+        """The values that it has got in the turn that it has now; none when it has none."""
+        lines = self._lines()
+        since = max((number for number, line in enumerate(lines) if line in {_TURN, _OVER}), default=len(lines))
+        return [line.removeprefix(_VALUE) for line in lines[since:] if line.startswith(_VALUE)]
+
+    def warnings(self) -> list[str]:
+        return [line for line in self._lines() if line.startswith("WARNING")]
+
+    def close(self) -> None:
+        """Let it end as a service ends."""
+        self._process.terminate()
+        assert 0 == self._process.wait(30), self._output.read_text()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _lines(self) -> list[str]:
+        return self._output.read_text().splitlines()
+
+
+_TURN = "turn"
+_OVER = "over"
+_VALUE = "value "
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _consume(url: str, group: str, how: str) -> None:
+    logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    with closing(open_subscription(url, group, is_alone=how == ALONE)) as subscription:
+        while subscription.wait_for_turn(stop):
+            _say(_TURN)
+            with suppress(TurnOverError):
+                while not stop.is_set():
+                    for message in subscription.poll(0.1, is_full=False):
+                        _say(f"{_VALUE}{message.value.decode()}")
+            _say(_OVER)
+
+
+if __name__ == "__main__":
+    _consume(*sys.argv[1:])
