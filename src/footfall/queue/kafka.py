@@ -14,8 +14,9 @@ The topic is made when it is not there, with
 
 Who may not make topics has it made so by somebody else.
 
-A consumer that is to have all partitions holds a lock: the one partition of the topic `<topic>.<group>.lock`, which is
-made too and stays empty. Kafka gives it to one member of the group; that one reads all partitions of the topic.
+Kafka's consumer groups are `<topic>.<group>`, so that two Footfalls can use one Kafka. A consumer that is to have all
+partitions holds a lock: the one partition of the topic `<topic>.<group>.lock`, which is made too and stays empty. Kafka
+gives it to one member of the group, and that one reads all partitions of the topic.
 """
 
 import logging
@@ -76,7 +77,7 @@ _CONSUMER_DEFAULTS: Final = {
     "fetch.queue.backoff.ms": 50,
     "reconnect.backoff.max.ms": 1_000,
 }
-_OURS: Final = {*_PRODUCER_PROMISES, *_CONSUMER_PROMISES, "bootstrap.servers", "group.id", "logger"}
+_OURS: Final = {*_PRODUCER_PROMISES, *_CONSUMER_PROMISES, "bootstrap.servers", "group.id", "error_cb", "logger"}
 """What an address can't set."""
 
 _ABOUT_CONNECTIONS: Final = {"FAIL", "ERROR", "REQTMOUT", "GETPID", "CONFWARN"}
@@ -123,7 +124,7 @@ def open_subscription(url: str, group: str, *, is_alone: bool) -> "KafkaSubscrip
 
     Args:
         url: the address.
-        group: Kafka's consumer group.
+        group: the consumers that share, or wait for one another.
         is_alone: one consumer of the group has all partitions.
 
     Raises:
@@ -301,9 +302,9 @@ class KafkaSubscription:
     def __init__(self, target: _Target, group: str, *, is_alone: bool) -> None:
         self._target = target
         self._is_alone = is_alone
-        self._group = group
+        self._group = f"{target.topic}.{group}"
         self._link = _Link(target.servers)
-        self._consumer = Consumer(_consumer_settings(target, self._link, group))
+        self._consumer = Consumer(_consumer_settings(target, self._link, self._group))
         self._partitions = 0
         self._given: set[int] = set()
         self._is_member = False
@@ -327,7 +328,7 @@ class KafkaSubscription:
                 stop.wait(_RETRY_S)
                 continue
             if self._is_member and not has_said and time.monotonic() - began > _STANDBY_S:
-                _log.warning("another consumer of %s has %s; waiting for it to go", self._group, self._target.topic)
+                _log.warning("another consumer has %s; waiting for it to go", self._group)
                 has_said = True
         return False
 
@@ -337,7 +338,7 @@ class KafkaSubscription:
             topic = self._target.topic
             partitions = _provide_topic(self._target, self._link, topic, PARTITIONS)
             if self._is_alone:
-                topic = f"{topic}.{self._group}.lock"
+                topic = f"{self._group}.lock"
                 _provide_topic(self._target, self._link, topic, 1)
             self._consumer.subscribe(
                 [topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
@@ -385,6 +386,7 @@ class KafkaSubscription:
         if not is_full:
             self._had_room_at = time.monotonic()
         elif time.monotonic() - self._had_room_at < _PAUSE_S:
+            time.sleep(timeout_s)
             return ()
         self._pause(is_wanted=is_full)
         first = self._consumer.poll(timeout_s)
