@@ -141,6 +141,17 @@ class RabbitMQ:
 
     def start(self) -> None:
         run_service("services-rabbitmq", self._environment())
+        if not self._notes_streams():
+            # RabbitMQ 3.10 loses all its streams when it is killed within 5 s after it made the first one ever, for so
+            # long it does not note that it has any.
+            with closing(BlockingConnection(URLParameters(self._address))) as connection:
+                connection.channel().queue_declare("first", durable=True, arguments={"x-queue-type": "stream"})
+            eventually(True, self._notes_streams)
+
+    def _notes_streams(self) -> bool:
+        assert self._directory is not None
+        names = self._directory.glob("data/*/coordination/*/names.dets")
+        return any(b"rabbit_stream_coordinator" in file.read_bytes() for file in names)
 
     def kill(self) -> None:
         assert self._directory is not None

@@ -270,7 +270,8 @@ def test_turn_is_over_when_another_takes_its_part(url: str, publisher: Publisher
         with pytest.raises(TurnOverError):
             read(subscription, 1)
         take_turn(subscription)
-        eventually(True, lambda: bool(poll_through(subscription) and other.read()), READ_S)
+        got: list[Message] = []
+        eventually(True, lambda: bool(extend(got, poll_through(subscription)) and other.read()), READ_S)
 
 
 def poll_through(subscription: Subscription) -> Sequence[Message]:

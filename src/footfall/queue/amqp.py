@@ -115,7 +115,7 @@ class Connection:
         """Make the connection count as lost: something that it can't do without is."""
         self._lose(self, OSError(text))
 
-    def declare(self, queue: str, arguments: Mapping[str, Any], *, is_exclusive: bool) -> None:
+    def declare(self, queue: str, arguments: Mapping[str, Any], *, is_exclusive: bool) -> int:
         """Make a queue when it is not there.
 
         Args:
@@ -123,15 +123,20 @@ class Connection:
             arguments: what sort of a queue; a refusal says where one that is there is of another.
             is_exclusive: it goes with this connection; else it outlives all.
 
+        Returns:
+            How many messages it holds; a stream says none for some time after its first.
+
         Raises:
             RefusedError: the broker says no.
             OSError: as `wait`, or there is no answer.
         """
-        self._ask(
+        answer = self._ask(
             lambda channel, done: channel.queue_declare(
                 queue, durable=not is_exclusive, exclusive=is_exclusive, arguments=dict(arguments), callback=done
             )
         )
+        count: int = answer.method.message_count
+        return count
 
     def delete(self, queue: str) -> None:
         """Delete a queue.
@@ -140,28 +145,6 @@ class Connection:
             OSError: as `declare`.
         """
         self._ask(lambda channel, done: channel.queue_delete(queue, callback=done))
-
-    def get(self, queue: str) -> tuple[int, bytes] | None:
-        """The first message of a queue: what to `acknowledge` it by, and its bytes. None when it is empty.
-
-        Raises:
-            OSError: as `declare`.
-        """
-
-        def question(channel: Channel, done: Callable[[tuple[int, bytes] | None], None]) -> None:
-            def found(_: Channel, method: pika.spec.Basic.GetOk, __: pika.BasicProperties, body: bytes) -> None:
-                done((method.delivery_tag, body))
-
-            channel.add_callback(lambda _: done(None), [pika.spec.Basic.GetEmpty])
-            channel.basic_get(queue, found)
-
-        found: tuple[int, bytes] | None = self._ask(question)
-        return found
-
-    def acknowledge(self, tag: int) -> None:
-        """Let go of what `get` gave."""
-        if self._asking is not None:
-            self._asking.basic_ack(tag)
 
     def publish(self, queues: Sequence[str], body: bytes, timeout_s: float) -> set[str]:
         """Hand a message to each of some queues, and wait until that is confirmed.
@@ -195,7 +178,7 @@ class Connection:
 
         Args:
             queue: the stream.
-            on_message: told of each message: its offset, what to `acknowledge` it by, and its bytes.
+            on_message: told of each message: its offset, what to acknowledge it by, and its bytes.
             offset: where to begin: an offset, `first`, or `last` for the last messages that were stored together.
             prefetch: how many messages that were not acknowledged the broker gives at most.
 

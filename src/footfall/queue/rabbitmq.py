@@ -13,8 +13,8 @@ Footfall makes what it needs, and expects to find it as it made it:
 
 - 6 streams, `<name>-0` to `<name>-5`; the messages of a key are all in the one that its CRC-32 says. They keep 7 days
   (`x-max-age`) in segments of 64 MiB. A stream gives up whole segments only, so each keeps one at least, however old;
-- for each group of consumers and each stream a quorum queue, `<name>.<group>.resume-<number>`, that holds one message:
-  the offset where the next consumer may begin, as text;
+- for each group of consumers and each stream another one, `<name>.<group>.resume-<number>`, whose last message is the
+  offset where the next consumer may begin, as text; it keeps some 100 KiB;
 - *locks*: queues that are exclusive to a connection, and gone with it. Nobody else can make one of the same name, and
   whether it is there shows when a message to it does not come back. `<name>.<group>.member-<number>` numbers the
   consumers: one that is to have all streams for itself takes number 0 or waits. Those that share have the streams whose
@@ -63,8 +63,8 @@ _HINT_S: Final = 1.0
 """From one note of where to resume to the next."""
 _LAG_S: Final = 5.0
 """From one look at a stream's end to the next, while there is more than the consumer takes."""
-_LAST_S: Final = 3.0
-"""How long a stream that is thought to hold something may take to show the last of it."""
+_LAST_S: Final = 1.0
+"""How long a stream that says it is empty may take to show that it is not."""
 _PREFETCH: Final = 16
 """Messages of each stream that wait here; one is 1 MiB at most, but for the largest batches."""
 
@@ -73,7 +73,11 @@ _STREAM: Final = {
     "x-max-age": "7D",
     "x-stream-max-segment-size-bytes": 64 * 1024 * 1024,
 }
-_RESUME: Final = {"x-queue-type": "quorum", "x-max-length": 1}
+_RESUME: Final = {
+    "x-queue-type": "stream",
+    "x-max-length-bytes": 100_000,
+    "x-stream-max-segment-size-bytes": 50_000,
+}
 _LOCK: Final = {"x-max-length": 0}
 
 _PRECONDITION_FAILED: Final = 406
@@ -207,25 +211,26 @@ def _tls(scheme: str, options: Mapping[str, str]) -> ssl.SSLContext | None:
     return context
 
 
-def _provide_queue(connection: Connection, queue: str, arguments: Mapping[str, Any]) -> None:
-    """Make a queue when it is not there.
+def _provide_stream(connection: Connection, name: str, arguments: Mapping[str, Any]) -> int:
+    """Make a stream when it is not there; how many messages it says it holds.
 
     Raises:
-        BadSettingError: the broker has no queues of that type, or one of another under that name.
+        BadSettingError: the broker has no streams, or something else under that name.
         OSError: it can't be made.
     """
     try:
-        connection.declare(queue, arguments, is_exclusive=False)
+        return connection.declare(name, arguments, is_exclusive=False)
     except RefusedError as error:
         if error.code != _PRECONDITION_FAILED:
             raise
         if "x-queue-type" in str(error):
             raise BadSettingError(
-                f"queue.url: RabbitMQ can't have {queue} as a {arguments['x-queue-type']}: {error}. Footfall needs "
-                "RabbitMQ 3.9 or newer with all feature flags enabled (rabbitmqctl enable_feature_flag all); "
-                "a queue of another type that has the name must be deleted, or take another with ?name=…"
+                f"queue.url: RabbitMQ can't have {name} as a stream: {error}. Footfall needs RabbitMQ 3.9 or newer, "
+                "with its feature flags enabled (rabbitmqctl enable_feature_flag all). A queue of another type under "
+                "that name must go, or take another name with ?name=…"
             ) from None
-        _log.debug("%s is not as Footfall makes it, which is somebody's wish: %s", queue, error)
+        _log.debug("%s is kept otherwise than Footfall would, which is somebody's wish: %s", name, error)
+        return 0
 
 
 class RabbitPublisher:
@@ -257,7 +262,7 @@ class RabbitPublisher:
         if self._connection is None:
             self._connection = self._target.connect()
             for partition in range(PARTITIONS):
-                _provide_queue(self._connection, self._target.stream(partition), _STREAM)
+                _provide_stream(self._connection, self._target.stream(partition), _STREAM)
         return self._connection
 
     def close(self) -> None:
@@ -267,23 +272,50 @@ class RabbitPublisher:
         self._connection = None
 
 
+class _Last:
+    """A look at the last message of a stream.
+
+    Attributes:
+        offset: of the first among the last that were stored together; None as long as nothing was shown.
+        body: its bytes.
+    """
+
+    def __init__(self, connection: Connection, stream: str, *, is_expected: bool) -> None:
+        self.offset: int | None = None
+        self.body = b""
+        self._is_expected = is_expected
+        self._looking = connection.consume(stream, self._see, offset="last", prefetch=1)
+
+    def is_seen(self) -> bool:
+        return self.offset is not None
+
+    def is_settled(self) -> bool:
+        return self.is_seen() or not self._is_expected
+
+    def close(self) -> None:
+        self._looking.close()
+
+    def _see(self, offset: int, tag: int, body: bytes) -> None:
+        del tag
+        self.offset, self.body = offset, body
+        self.close()
+
+
 class _Reader:
     """One stream as this consumer reads it.
 
     Attributes:
         next: the offset after the last message that was given.
-        end: the offset after the last message that is known to be there; 0 when none is.
     """
 
-    def __init__(self, connection: Connection, target: _Target, partition: int) -> None:
+    def __init__(self, connection: Connection, stream: str, partition: int) -> None:
         self.next = 0
-        self.end = 0
+        self.last = _Last(connection, stream, is_expected=_provide_stream(connection, stream, _STREAM) > 0)
         self._connection = connection
-        self._stream = target.stream(partition)
+        self._stream = stream
         self._partition = partition
         self._waiting: deque[tuple[int, Message]] = deque()
         self._reading: Consumption | None = None
-        self._looking: Consumption | None = None
 
     def begin(self, offset: int | None) -> None:
         """Read from an offset, or from the first message that is kept.
@@ -299,15 +331,14 @@ class _Reader:
             self._stream, self._keep, offset="first" if offset is None else offset, prefetch=_PREFETCH
         )
 
-    def look_at_end(self) -> None:
-        """Have the broker show the last message, soon, if there is one.
+    def look_again(self) -> None:
+        """Have the broker show what is the last message now.
 
         Raises:
             OSError: the connection is lost.
         """
-        if self._looking is not None:
-            self._looking.close()
-        self._looking = self._connection.consume(self._stream, self._see_end, offset="last", prefetch=1)
+        self.last.close()
+        self.last = _Last(self._connection, self._stream, is_expected=False)
 
     def has_messages(self) -> bool:
         return bool(self._waiting)
@@ -320,23 +351,23 @@ class _Reader:
         messages = [message for _, message in self._waiting]
         self._waiting.clear()
         self.next = messages[-1].offset + 1
-        self.end = max(self.end, self.next)
         return messages
+
+    def lag(self) -> int:
+        """How many messages were not given, as far as is known. Some offsets have no message."""
+        known = [message.offset for _, message in self._waiting]
+        if self.last.offset is not None:
+            known.append(self.last.offset)
+        return max(0, max(known, default=-1) + 1 - self.next)
 
     def close(self) -> None:
         """Read no more."""
-        for consumption in (self._reading, self._looking):
-            if consumption is not None:
-                consumption.close()
+        self.last.close()
+        if self._reading is not None:
+            self._reading.close()
 
     def _keep(self, offset: int, tag: int, body: bytes) -> None:
         self._waiting.append((tag, Message(self._partition, offset, body)))
-
-    def _see_end(self, offset: int, tag: int, body: bytes) -> None:
-        del tag, body
-        self.end = max(self.end, offset + 1)
-        if self._looking is not None:
-            self._looking.close()
 
 
 class RabbitSubscription:
@@ -368,7 +399,7 @@ class RabbitSubscription:
                 self._stop_reading(publishing)
                 is_late = time.monotonic() - began > _PATIENCE_S
                 if self._take_locks(reading, publishing) or (is_late and self._held):
-                    self._begin(reading, publishing)
+                    self._begin(reading)
                     return True
                 if is_late and not has_said:
                     _log.warning("another consumer of %s has %s; waiting for it to go", self._group, self._target.name)
@@ -387,9 +418,6 @@ class RabbitSubscription:
         if self._reading is None or self._publishing is None:
             self._reading = self._target.connect(heartbeat_s=self._target.heartbeat_s)
             self._publishing = self._target.connect()
-            for partition in range(PARTITIONS):
-                _provide_queue(self._reading, self._target.stream(partition), _STREAM)
-                _provide_queue(self._reading, self._name("resume", partition), _RESUME)
             if self._is_lost:
                 _log.warning("%s can be used again", self._target)
             self._is_lost = False
@@ -450,29 +478,29 @@ class RabbitSubscription:
             raise
         return True
 
-    def _begin(self, reading: Connection, publishing: Connection) -> None:
-        offsets = {number: self._resume_offset(reading, publishing, number) for number in sorted(self._held)}
-        readers = {number: _Reader(reading, self._target, number) for number in offsets}
-        for reader in readers.values():
-            reader.look_at_end()
-        doubtful = [readers[number] for number, offset in offsets.items() if offset is not None]
-        reading.wait(lambda: all(reader.end for reader in doubtful), _LAST_S)
-        for number, offset in offsets.items():
-            readers[number].begin(_within(offset, readers[number].end))
-        self._readers = readers
+    def _begin(self, reading: Connection) -> None:
+        noted = {}
+        for number in sorted(self._held):
+            name = self._name("resume", number)
+            noted[number] = _Last(reading, name, is_expected=_provide_stream(reading, name, _RESUME) > 0)
+            self._readers[number] = _Reader(reading, self._target.stream(number), number)
+        self._settle(reading, list(noted.values()))
+        offsets = {number: int(last.body) for number, last in noted.items() if last.body.isdigit()}
+        self._settle(reading, [self._readers[number].last for number, offset in offsets.items() if offset])
+        for number, reader in self._readers.items():
+            reader.begin(_within(offsets.get(number), reader.last.offset))
+        # A stream that holds something is not waited for when the next turn begins.
+        self._resume = {number: 0 for number in noted if number not in offsets}
         self._check_at = self._note_at = self._look_at = time.monotonic()
 
-    def _resume_offset(self, reading: Connection, publishing: Connection, number: int) -> int | None:
-        name = self._name("resume", number)
-        found = reading.get(name)
-        if found is None:
-            return None
-        tag, body = found
-        # Given back, it would count as a failed delivery, and a quorum queue drops what has failed too often.
-        with suppress(BlockedError):
-            publishing.publish([name], body, _CONFIRM_S)
-            reading.acknowledge(tag)
-        return int(body)
+    def _settle(self, reading: Connection, lasts: Sequence[_Last]) -> None:
+        """Wait until some streams have shown what they hold."""
+        if not reading.wait(lambda: all(last.is_seen() for last in lasts), _LAST_S) and not reading.wait(
+            lambda: all(last.is_settled() for last in lasts), _CONFIRM_S
+        ):
+            raise TimeoutError(f"a stream does not show what it holds within {_CONFIRM_S:g} s")
+        for last in lasts:
+            last.close()
 
     def poll(self, timeout_s: float, *, is_full: bool) -> Sequence[Message]:
         if self._reading is None or self._publishing is None:
@@ -514,7 +542,7 @@ class RabbitSubscription:
         if is_behind and time.monotonic() - self._look_at >= _LAG_S:
             self._look_at = time.monotonic()
             for reader in self._readers.values():
-                reader.look_at_end()
+                reader.look_again()
         if is_full:
             return ()
         return [message for reader in self._readers.values() for message in reader.take()]
@@ -536,7 +564,7 @@ class RabbitSubscription:
                 del self._resume[partition]
 
     def lag(self) -> int:
-        return sum(reader.end - reader.next for reader in self._readers.values())
+        return sum(reader.lag() for reader in self._readers.values())
 
     def close(self) -> None:
         if self._publishing is not None:
@@ -545,13 +573,13 @@ class RabbitSubscription:
         self._disconnect()
 
 
-def _within(offset: int | None, end: int) -> int | None:
+def _within(offset: int | None, last: int | None) -> int | None:
     """Where to begin, for an offset that may be of a stream that was lost since, or lost its end.
 
     Args:
-        offset: the first message that is wanted, or None for the first that is kept.
-        end: the offset after a message of the last that were stored together; 0 for a stream that holds none.
+        offset: the first message that is wanted; None or 0 for the first that is kept.
+        last: of the first message among the last that were stored together; None for a stream that holds none.
     """
-    if offset is None or end == 0:
+    if not offset or last is None:
         return None
-    return offset if offset <= end else end - 1
+    return offset if offset <= last + 1 else last
