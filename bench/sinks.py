@@ -18,7 +18,8 @@ from footfall.enrich import SALT_BYTES, Skip, enrich
 from footfall.event import decode_entries
 from footfall.queue.base import Batch
 from footfall.sinks.base import Sink
-from footfall.sinks.duckdb import DuckdbSink, open_database
+from footfall.sinks.duckdb import DuckdbSink
+from footfall.sinks.duckdb_file import open_database
 from footfall.sinks.visit_log import VisitLog
 
 _EVENTS_PER_S = 100_000

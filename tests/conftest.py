@@ -6,13 +6,22 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest.register_assert_rewrite("harness", "oracle")
+pytest.register_assert_rewrite("clickhouse_server", "harness", "oracle")
 
-from harness import Footfall  # noqa: E402 - after its asserts are registered to be explained
+from clickhouse_server import ClickhouseServer  # noqa: E402 - as below
+from harness import Footfall, free_port  # noqa: E402 - after its asserts are registered to be explained
 
 # No deadline: these machines are shared, and a slow moment of theirs is no fault of the code.
 settings.register_profile("footfall", deadline=None)
 settings.load_profile("footfall")
+
+
+@pytest.fixture(scope="session")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickhouseServer]:
+    """A ClickHouse for all tests of a session: each takes a database of its own, and leaves the server alone."""
+    server = ClickhouseServer(tmp_path_factory.mktemp("clickhouse"), free_port()).start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture

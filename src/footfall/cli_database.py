@@ -16,7 +16,7 @@ from footfall.filelock import FileLock
 from footfall.logfile import LogFile
 from footfall.processes.parts import DATABASE_LOCK, open_queue
 from footfall.rebuild import NOT_REBUILT, RebuildReport, find_logs, rebuild_from_export, rebuild_from_logs
-from footfall.sinks.duckdb import open_database
+from footfall.sinks.duckdb_file import open_database
 
 
 @click.command()

@@ -47,6 +47,11 @@ class StorageSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
     url: str | None = None
 
+    @property
+    def is_clickhouse(self) -> bool:
+        """Whether it is a server, which many processes can use; else it is DuckDB's file, and for one."""
+        return self.url is not None and urlsplit(self.url).scheme in {"clickhouse", "clickhouses"}
+
 
 class ReportingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     host: Host = "127.0.0.1"
@@ -243,8 +248,11 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
             "queue.url",
             "must be kafka://host:9092/topic or amqp://user:password@host:5672/vhost; without it the queue is embedded",
         )
-    if settings.database.url is not None and not settings.database.url.startswith("duckdb:"):
-        raise refuse("database.url", "must be duckdb: or duckdb:PATH; no other database is built so far")
+    database = settings.database
+    if database.url is not None and not (database.url.startswith("duckdb:") or database.is_clickhouse):
+        raise refuse(
+            "database.url", "must be duckdb:PATH, or clickhouse://user:password@host:8123/database; or left out"
+        )
     token = settings.reporting.token
     if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
         raise refuse("reporting.token", "must be ASCII without spaces: it travels in a header")

@@ -42,8 +42,18 @@ def take_turns(
         DamagedFileError: going on would not be safe.
         FootfallError: the sink can't be opened.
     """
+    has_said = False
     while feed.wait_for_turn(stop):
-        with closing(open_sink()) as sink:
+        try:
+            sink = open_sink()
+        except OSError as error:
+            if not has_said:
+                _log.error("a sink can't be opened, trying again: %s", error)
+            has_said = True
+            stop.wait(RETRY_S)
+            continue
+        has_said = False
+        with closing(sink):
             consumer = Consumer(feed, sink)
             try:
                 consumer.resume()

@@ -57,6 +57,10 @@ class Point(StrEnum):
     DATABASE_CHECKPOINTING = "database.checkpointing"  # the log is about to be brought into the file
     DATABASE_CHECKPOINTED = "database.checkpointed"  # it was; the queue does not know that it may forget
 
+    # The database, where it is ClickHouse.
+    CLICKHOUSE_INSERTED = "clickhouse.inserted"  # rows are durable, the position is not moved
+    CLICKHOUSE_MOVED = "clickhouse.moved"  # the position is; nobody knows
+
     # A rebuild, which shares the database's points while it fills the new one.
     REBUILD_WHOLE = "rebuild.whole"  # the new database is durable, beside the old one
     REBUILD_KEPT = "rebuild.kept"  # the old one and its log have a second name

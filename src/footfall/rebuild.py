@@ -46,7 +46,8 @@ from footfall.logfile import LogFile, ReadError, Skipped
 from footfall.queue.base import Batch, Progress
 from footfall.queue.embedded import EmbeddedQueue
 from footfall.sinks.base import DATABASE, LOST, UNREADABLE, VISIT_LOG, entries_of
-from footfall.sinks.duckdb import CHECKPOINT_ROWS, DuckdbSink, log_of, open_database
+from footfall.sinks.duckdb import CHECKPOINT_ROWS, DuckdbSink
+from footfall.sinks.duckdb_file import log_of, open_database
 from footfall.visit_line import format_line, parse_line
 
 NOT_REBUILT: Final = "not_rebuilt"

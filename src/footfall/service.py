@@ -11,6 +11,7 @@ With a collector, reports answer on its port, too: it hands them to the database
 
 import errno
 import importlib
+import importlib.util
 import os
 import shutil
 import socket
@@ -107,7 +108,8 @@ def _children(settings: Settings, roles: tuple[str, ...], gate: Gate, sockets: P
     if STORAGE in roles:
         children.append(Child(STORAGE, _in_module("storage", settings), phase=1))
     if PROCESSOR in roles or REPORTING in roles:
-        run_database = _in_module("database", settings, roles, gate, reports_listener)
+        module = "clickhouse" if settings.database.is_clickhouse else "duckdb"
+        run_database = _in_module(module, settings, roles, gate, reports_listener)
         children.append(Child("database", run_database, phase=1))
     if settings.monitor.port is not None and _has_monitor(settings, roles):
         listener = _listen(settings.monitor.host, settings.monitor.port, "monitor.port")
@@ -139,9 +141,13 @@ def _public_host(settings: Settings, roles: tuple[str, ...]) -> str:
 def _refuse_what_cannot_be(settings: Settings, roles: tuple[str, ...]) -> None:
     if settings.queue.url is not None:
         drivers.check_url(settings.queue.url)
+    if settings.database.is_clickhouse and importlib.util.find_spec("clickhouse_connect") is None:
+        raise BadSettingError(
+            "database.url: needs clickhouse_connect; install it with: pip install 'footfall[clickhouse]'"
+        )
     if REPORTING not in roles and not _has_monitor(settings, roles):
         return
-    if REPORTING in roles and PROCESSOR not in roles:
+    if REPORTING in roles and PROCESSOR not in roles and not settings.database.is_clickhouse:
         raise BadUsageError(
             "DuckDB lets one process in only, so reporting and processor run together: footfall run processor reporting"
         )

@@ -1,14 +1,19 @@
-"""The sinks that the contract is held against: how each is opened, and read."""
+"""The sinks and the databases that the contracts are held against: how each is opened, filled and read."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from footfall.sinks.base import DATABASE, SINKS, VISIT_LOG, Sink
-from footfall.sinks.duckdb import DuckdbSink, open_database
+from clickhouse_server import ClickhouseServer
+from footfall.sinks.base import Sink
+from footfall.sinks.clickhouse import ClickhouseSink
+from footfall.sinks.clickhouse_database import ClickhouseDatabase, open_clickhouse
+from footfall.sinks.duckdb import DuckdbSink
+from footfall.sinks.duckdb_file import open_database
 from footfall.sinks.visit_log import VisitLog
 
 
@@ -45,12 +50,45 @@ def read_duckdb(directory: Path) -> list[str]:
         return [path for (path,) in database.execute("SELECT path FROM events ORDER BY rowid").fetchall()]
 
 
-KINDS = {VISIT_LOG: Kind(open_visit_log, read_visit_log), DATABASE: Kind(open_duckdb, read_duckdb)}
+def clickhouse_kind(server: ClickhouseServer, *, is_alone: bool) -> Kind:
+    @contextmanager
+    def opened(directory: Path) -> Iterator[ClickhouseDatabase]:
+        name = f"sink_{blake2b(bytes(directory), digest_size=8).hexdigest()}"
+        with closing(open_clickhouse(server.url(name))) as database:
+            yield database
+
+    @contextmanager
+    def open_sink(directory: Path) -> Iterator[Sink]:
+        with opened(directory) as database, closing(ClickhouseSink(database, is_alone=is_alone)) as sink:
+            yield sink
+
+    def read(directory: Path) -> list[str]:
+        """In the order of the batches; within one the table has none, so the test's names are in order."""
+        with opened(directory) as database:
+            return [
+                path
+                for (path,) in database.query(f"SELECT path FROM {database.name}.events ORDER BY queue, sequence, path")
+            ]
+
+    return Kind(open_sink, read)
 
 
-@pytest.fixture(params=SINKS, scope="session")
+def group_of(name: str) -> Sequence[pytest.MarkDecorator]:
+    """Tests of ClickHouse run in one process, so that there is one server."""
+    return [pytest.mark.xdist_group("clickhouse")] if name.startswith("clickhouse") else []
+
+
+KINDS: dict[str, Callable[[pytest.FixtureRequest], Kind]] = {
+    "visit_log": lambda _: Kind(open_visit_log, read_visit_log),
+    "duckdb": lambda _: Kind(open_duckdb, read_duckdb),
+    "clickhouse": lambda request: clickhouse_kind(request.getfixturevalue("clickhouse"), is_alone=True),
+    "clickhouse_shared": lambda request: clickhouse_kind(request.getfixturevalue("clickhouse"), is_alone=False),
+}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=group_of(name)) for name in KINDS], scope="session")
 def kind(request: pytest.FixtureRequest) -> Kind:
-    return KINDS[request.param]
+    return KINDS[request.param](request)
 
 
 @pytest.fixture(scope="session")

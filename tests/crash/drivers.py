@@ -19,7 +19,8 @@ from footfall.logfile import LogFile
 from footfall.queue.base import Batch, Progress
 from footfall.queue.embedded import EmbeddedQueue
 from footfall.sinks.base import SINKS, Sink
-from footfall.sinks.duckdb import DuckdbSink, open_database
+from footfall.sinks.duckdb import DuckdbSink
+from footfall.sinks.duckdb_file import open_database
 from footfall.sinks.visit_log import VisitLog
 from footfall.visit_line import parse_line
 

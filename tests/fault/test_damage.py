@@ -24,7 +24,8 @@ from footfall.queue.base import Batch, Progress, SinkReport
 from footfall.queue.embedded import FILE_NAME, QueueState
 from footfall.queue.salvage import mend
 from footfall.sinks.base import DATABASE, LOST, VISIT_LOG, Sink
-from footfall.sinks.duckdb import DuckdbSink, log_of, open_mended, set_database_aside
+from footfall.sinks.duckdb import DuckdbSink
+from footfall.sinks.duckdb_file import log_of, open_mended, set_database_aside
 from footfall.sinks.visit_log import STATE_NAME, VisitLog
 from harness import Footfall, eventually
 from oracle import Oracle
@@ -569,7 +570,7 @@ def test_damage_that_a_running_process_meets_is_mended(footfall: Footfall) -> No
     assert 20 == footfall.ledger()["received"]
     assert 19 == footfall.stats("a")["total_views"]
     assert 1 == footfall.output().count("stopping all to mend it")
-    [aside] = footfall.data_dir.glob(f"{FILE_NAME}.damaged-*")
+    [aside] = footfall.data_dir.glob(f"{FILE_NAME}.damaged-*Z")
     assert f"kept as {aside}" in footfall.output()
     assert 2 == footfall.output().count("1 entries are lost")
     assert httpx.codes.ACCEPTED == footfall.post().status_code

@@ -568,7 +568,7 @@ def test_client_that_resets_during_its_commit_does_not_harm_its_neighbours(colle
 
 
 def test_pipelined_requests_are_answered_in_order(collector: Footfall) -> None:
-    """Whether an answer is ready at once, after a commit or out of another thread."""
+    """Whether an answer is ready at once or after a commit."""
     wires = [
         post(event()),
         get(b"/track"),

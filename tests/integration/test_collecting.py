@@ -2,6 +2,7 @@
 
 import random
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 from footfall.event import Entry, Event, Hit, decode_entries
 from footfall.queue.base import Progress
 from footfall.queue.embedded import FILE_NAME, EmbeddedQueue
+from footfall.seal import seal_of
 from footfall.sinks.base import SINKS
 from harness import Footfall, eventually
 from raw_http import chunk, exchange, get, parse_answers, read_to_end
@@ -548,3 +550,26 @@ def test_readiness_tells_of_a_full_queue_and_of_room_again(full: Footfall) -> No
     assert 202 == full.post(site_id="room").status_code
     track(full, "?site_id=room-image")
     assert b"Test/1" == the_hit(full, "room-image").user_agent
+
+
+def set_last_sequence(queue_path: Path, number: int) -> None:
+    """As if the queue had given out that one last."""
+    with closing(sqlite3.connect(queue_path)) as queue, queue:
+        totals = queue.execute("SELECT source, received, end_bytes FROM totals").fetchone()
+        queue.execute("UPDATE totals SET last_sequence = ?, seal = ?", (number, seal_of(*totals, number)))
+
+
+def test_error_that_nobody_foresaw_in_a_commit_ends_the_process(footfall: Footfall) -> None:
+    """It is in the log, and the next process goes on; one that stayed would take hits and commit none."""
+    footfall.start("run", "collector")
+    assert 202 == footfall.post().status_code
+    set_last_sequence(footfall.data_dir / FILE_NAME, 2**63 - 1)  # there is none behind it
+
+    with pytest.raises(httpx.HTTPError):
+        footfall.post()
+    set_last_sequence(footfall.data_dir / FILE_NAME, time.time_ns() // 1_000)
+
+    eventually(1, lambda: footfall.output().count("collector was ended with code 70; starting it again"))
+    assert "OverflowError" in footfall.output()
+    assert 202 == footfall.post().status_code
+    assert 2 == footfall.ledger()["received"]

@@ -292,7 +292,7 @@ def test_value_out_of_range_is_refused(key: str, least: int, most: int | None) -
         ("queue.durability", True),
         ("queue.max_bytes", "1 GiB"),
         ("storage.path", ""),
-        ("database.url", "clickhouse://user:password@host:8123/database"),
+        ("database.url", "postgres://user:password@host/database"),
         ("database.url", ""),
         ("reporting.token", "2 short"),
         ("reporting.token", "with space"),

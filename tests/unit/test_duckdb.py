@@ -1,7 +1,6 @@
 """The DuckDB database: opening it, rows, checkpoints, salts, and what can go wrong."""
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,10 @@ import pytest
 from footfall.errors import AlreadyInUseError, DamagedFileError, FootfallError
 from footfall.event import Entry, Event, encode_entries
 from footfall.queue.base import Batch, Progress
-from footfall.sinks.duckdb import CHECKPOINT_AGE, CHECKPOINT_ROWS, SALT_AGE, DuckdbSink, open_database
+from footfall.sinks.duckdb import CHECKPOINT_AGE, CHECKPOINT_ROWS, DuckdbSink
+from footfall.sinks.duckdb_file import open_database
+from footfall.sinks.salts import SALT_AGE
+from full_disk import largest_file
 
 NOON = datetime(2025, 11, 12, 12, tzinfo=UTC)
 NOON_NS = int(NOON.timestamp()) * 1_000_000_000
@@ -451,17 +453,6 @@ def test_a_checkpoint_that_fails_asks_for_a_new_start(path: Path, clock: Clock) 
     with opened(path, clock) as (database, sink):
         assert {"a": Progress(sequence=1, safe_sequence=1, written=2_000)} == sink.progress()
         assert [(2_000, 1, 2_000)] == sequences(database)
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let the system refuse what would make a file larger than `size` bytes, as a full disk would."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def log_of(path: Path) -> Path:

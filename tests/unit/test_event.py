@@ -10,15 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from footfall.event import (
+    MAX_EVENTS,
     Entry,
     Event,
     Hit,
+    ManyEvents,
     RefusedEvent,
     Scalar,
     decode_entries,
     encode_entries,
     parse_event,
-    parse_events,
 )
 from footfall.problem import Fault, Problem
 
@@ -414,8 +415,9 @@ def test_any_bytes_are_taken_or_explained(body: bytes) -> None:
 
 def parse_many(body: bytes) -> tuple[list[str], list[RefusedEvent]]:
     """The sites of the events that are taken, and what is said of the rest."""
-    events, refused = parse_events(body, received_ns=NOW_NS, address="192.0.2.1", user_agent=b"Agent/1")
-    return [event.site_id for event in events], refused
+    many = ManyEvents(body, received_ns=NOW_NS, address="192.0.2.1", user_agent=b"Agent/1")
+    assert many.judge()
+    return [event.site_id for event in many.accepted], many.refused
 
 
 @pytest.mark.parametrize(
@@ -435,11 +437,11 @@ def test_many_events_are_an_array_or_lines(body: bytes) -> None:
 
 def test_one_of_many_is_the_same_as_one_alone() -> None:
     """Many events are checked and filled in as one is."""
-    events, _ = parse_events(
-        json.dumps([SMALLEST]).encode(), received_ns=NOW_NS, address="192.0.2.1", user_agent=b"Agent/1"
-    )
+    body = json.dumps([SMALLEST]).encode()
+    many = ManyEvents(body, received_ns=NOW_NS, address="192.0.2.1", user_agent=b"Agent/1")
 
-    assert [parse_fields()] == events
+    assert many.judge()
+    assert [parse_fields()] == many.accepted
 
 
 @pytest.mark.parametrize(
@@ -583,3 +585,33 @@ def test_payload_of_something_else_is_refused(payload: bytes) -> None:
     """Bytes that no batch has are never taken for one."""
     with pytest.raises(msgspec.DecodeError):
         decode_entries(payload)
+
+
+@pytest.mark.parametrize("body", [b"[%b1]" % (b"1," * MAX_EVENTS), b"1\n" * (MAX_EVENTS + 1)], ids=["array", "lines"])
+def test_too_many_events_are_refused_together(body: bytes) -> None:
+    """Before any of them is judged."""
+    with pytest.raises(Problem, match="more than 1000") as raised:
+        parse_many(body)
+
+    assert 413 == raised.value.status
+
+
+def test_as_many_events_as_are_allowed_are_judged() -> None:
+    """The last of them, too, whatever they are."""
+    _, refused = parse_many(b"[%b1]" % (b"1," * (MAX_EVENTS - 1)))
+
+    assert list(range(MAX_EVENTS)) == [event.index for event in refused]
+
+
+def test_many_events_are_judged_a_few_at_a_time() -> None:
+    """Each once, in order, however many at a time; the last time says so."""
+    wrong = b'{"site_id": "c"}'
+    body = b"\n".join([b'{"site_id": "a", "event_type": "e"}', wrong, b'{"site_id": "b", "event_type": "e"}'])
+    for limit in range(1, 5):
+        many = ManyEvents(body, received_ns=NOW_NS, address=None, user_agent=b"")
+        turns = 1
+        while not many.judge(limit):
+            turns += 1
+
+        assert (["a", "b"], [1]) == ([event.site_id for event in many.accepted], [one.index for one in many.refused])
+        assert -(-3 // limit) == turns

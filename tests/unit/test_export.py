@@ -20,7 +20,8 @@ from footfall.event import Entry, Event, Hit, encode_entries
 from footfall.export import Export, write_export
 from footfall.logfile import LogFile
 from footfall.queue.base import Batch, Progress
-from footfall.sinks.duckdb import DuckdbSink, open_database
+from footfall.sinks.duckdb import DuckdbSink
+from footfall.sinks.duckdb_file import open_database
 
 NOON = datetime(2025, 11, 12, 12, tzinfo=UTC)
 NOON_NS = int(NOON.timestamp()) * 1_000_000_000

@@ -10,7 +10,8 @@ import pytest
 import uvloop
 
 from footfall.collector import http
-from footfall.collector.http import Reply, Request, Response, Server
+from footfall.collector.http import Reply, Server
+from footfall.collector.message import Request, Response
 from footfall.problem import Problem
 from raw_http import Answer, get, parse_answers, post
 
@@ -23,12 +24,12 @@ Writer = asyncio.StreamWriter
 class Echo:
     """Answers with the request's body or path; `/large` at length, `/soon` in the loop's next turn, `/later` when told.
 
-    `/broken` is an error of ours.
+    `/elsewhere` is answered when told, too, and alone. `/broken` is an error of ours.
 
     Attributes:
         handled: requests so far.
         begun: requests with a body whose heads are there.
-        held: the replies to `/later` that are to be given.
+        held: the replies to `/later` and `/elsewhere` that are to be given.
         refused: what was asked to be refused, with the path.
     """
 
@@ -40,7 +41,8 @@ class Echo:
 
     def handle(self, request: Request, reply: Reply) -> None:
         self.handled += 1
-        if request.path == b"/later":
+        if request.path in {b"/later", b"/elsewhere"}:
+            reply.alone = request.path == b"/elsewhere"
             self.held.append(reply)
         elif request.path == b"/soon":
             asyncio.get_running_loop().call_soon(reply.send, Response(200, b"x" * 10_000))
@@ -643,7 +645,7 @@ def test_answer_from_elsewhere_is_relayed_as_it_is_and_closes() -> None:
     async def main() -> None:
         async with serving() as fixture:
             reader, writer = await fixture.connect()
-            writer.write(get(b"/later"))
+            writer.write(get(b"/elsewhere"))
             await until(lambda: len(fixture.application.held) == 1)
             fixture.application.held[0].send_raw(wire)
 
@@ -652,45 +654,35 @@ def test_answer_from_elsewhere_is_relayed_as_it_is_and_closes() -> None:
     run(main)
 
 
-DATE = b"date: Wed, 12 Nov 2025 09:30:00 GMT\r\n"
+def test_nothing_is_begun_before_an_answer_that_is_made_elsewhere() -> None:
+    """Else one client could have a thousand made at a time. The answer says that it is the last."""
+
+    async def main() -> None:
+        async with serving() as fixture:
+            reader, writer = await fixture.connect()
+            writer.write(get(b"/before") + get(b"/elsewhere") * 1_000)
+            await until(lambda: len(fixture.application.held) == 1)
+            fixture.application.held[0].send(Response(200, b"elsewhere"))
+
+            assert [(b"/before", None), (b"elsewhere", "close")] == [
+                (answer.body, answer.headers.get("connection")) for answer in await answers(reader)
+            ]
+            assert 2 == fixture.application.handled
+
+    run(main)
 
 
-def test_response_is_framed_by_its_length() -> None:
-    """Status line, headers in lower case, the date, a blank line, the body."""
-    wire = Response(200, b"body", "text/plain", {"cache-control": "no-store"}).wire(DATE, False, False)
+def test_client_that_waits_for_an_answer_made_elsewhere_may_ask_again() -> None:
+    """Its connection stays."""
 
-    assert (
-        b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 4\r\ncache-control: no-store\r\n"
-        + DATE
-        + b"\r\nbody"
-    ) == wire
+    async def main() -> None:
+        async with serving() as fixture:
+            held = fixture.application.held
+            reader, writer = await fixture.connect()
+            for number in range(3):
+                writer.write(get(b"/elsewhere"))
+                await until(lambda number=number: len(held) == number + 1)  # type: ignore[misc]
+                held[number].send(Response(200, b"again"))
+                assert b"connection: close" not in await reader.readuntil(b"again")
 
-
-def test_response_that_closes_says_so() -> None:
-    """The client need not find out by sending another request in vain."""
-    [answer] = parse_answers(Response(200, b"body").wire(DATE, False, True))
-
-    assert ("close", b"body") == (answer.headers["connection"], answer.body)
-
-
-def test_response_to_head_has_the_length_and_no_body() -> None:
-    """RFC 9110, section 9.3.2."""
-    [answer] = parse_answers(Response(200, b"body").wire(DATE, True, False), head_only=True)
-
-    assert ("4", b"") == (answer.headers["content-length"], answer.body)
-
-
-def test_response_without_content_has_no_length() -> None:
-    """RFC 9110, section 8.6: a 204 must not tell one."""
-    [answer] = parse_answers(Response(204).wire(DATE, False, False))
-
-    assert "content-length" not in answer.headers
-
-
-def test_response_that_is_sent_again_has_the_date_of_then() -> None:
-    """What is kept of an answer is not older than its date line."""
-    response = Response(200, b"body")
-    later = DATE.replace(b"09:30:00", b"09:30:01")
-
-    assert [DATE in response.wire(DATE, False, False), later in response.wire(later, False, False)] == [True, True]
-    assert response.wire(DATE, False, False) == response.wire(DATE, False, False)
+    run(main)

@@ -2,7 +2,6 @@
 
 import gzip
 import os
-import resource
 import shutil
 import sqlite3
 import subprocess
@@ -11,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,11 @@ from footfall.queue.embedded import FILE_NAME, EmbeddedQueue
 from footfall.queue.embedded_feed import EmbeddedFeed
 from footfall.rebuild import LOG_SOURCE, NOT_REBUILT, RebuildReport, find_logs, rebuild_from_export, rebuild_from_logs
 from footfall.sinks.base import DATABASE, SINKS, Sink
-from footfall.sinks.duckdb import DuckdbSink, log_of, open_database
+from footfall.sinks.duckdb import DuckdbSink
+from footfall.sinks.duckdb_file import log_of, open_database
 from footfall.sinks.visit_log import VisitLog
 from footfall.visit_line import format_line, parse_line
+from full_disk import largest_file
 
 NOW_NS = time.time_ns()
 
@@ -661,17 +662,6 @@ def test_a_full_disk_leaves_the_old_database(site: Site) -> None:
 
     assert before == site.database.read_bytes()
     assert not site.database.with_name("footfall.duckdb.new").exists()
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let the system refuse what would make a file larger than `size` bytes, as a full disk would."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 # From an export.

@@ -18,7 +18,8 @@ from footfall.observe import Observer
 from footfall.queue.embedded import QueueState
 from footfall.reporting import openapi
 from footfall.reporting.api import MAX_REPORTS, build_app
-from footfall.sinks.duckdb import open_database
+from footfall.reporting.duckdb import DuckdbReports
+from footfall.sinks.duckdb_file import open_database
 
 TOKEN = "open-sesame"
 STATE = QueueState(
@@ -54,7 +55,8 @@ def serving(
     limit_s: float = 30.0,
 ) -> Iterator[httpx.Client]:
     """A client of the real API on a port of its own."""
-    app = build_app(database=database, gate=Gate(token), observer=observer, limit_s=limit_s)
+    reports = DuckdbReports(database, limit_s=limit_s)
+    app = build_app(reports=reports, gate=Gate(token), observer=observer, wait_s=limit_s)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

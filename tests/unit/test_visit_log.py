@@ -2,10 +2,9 @@
 
 import errno
 import os
-import resource
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from footfall.filelock import is_held
 from footfall.queue.base import Batch, Progress
 from footfall.sinks.base import VISIT_LOG, Sink
 from footfall.sinks.visit_log import LOCK_NAME, STATE_NAME, VisitLog
+from full_disk import largest_file
 
 OLD_LINE = b"2001-09-09T01:46:40.0000000Z|null|from before|192.0.2.1\n"
 OLD_LINES = OLD_LINE * 2_000
@@ -45,17 +45,6 @@ def line(text: str) -> bytes:
 
 def batch(sequence: int, *entries: Entry, source: str = "a") -> Batch:
     return Batch(source, sequence, 0, len(entries), encode_entries(entries))
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let the system refuse what would make a file larger than `size` bytes, as a full disk would."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def leave_unfinished(path: Path, state_dir: Path, *, written: int) -> None:

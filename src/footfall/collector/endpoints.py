@@ -1,6 +1,5 @@
 """What each request to the collector means: the image, the events, and the way to everything else."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
@@ -11,10 +10,13 @@ import msgspec
 
 from footfall.collector.address import ClientAddress
 from footfall.collector.forward import Forwarder
-from footfall.collector.http import Reply, Request, Response
+from footfall.collector.http import Reply
 from footfall.collector.intake import Intake, Outcome
-from footfall.event import MAX_EVENTS_BYTES, Hit, ManyAccepted, RefusedEvent, parse_event, parse_events
-from footfall.gate import CHALLENGE, Gate
+from footfall.collector.judge import Judge
+from footfall.collector.message import Request, Response
+from footfall.collector.observed import Observed
+from footfall.event import MAX_EVENTS_BYTES, Hit, ManyAccepted, ManyEvents, RefusedEvent, parse_event
+from footfall.gate import Gate
 from footfall.observe import PATHS as OBSERVED
 from footfall.observe import Observer
 from footfall.problem import CONTENT_TYPE, Problem
@@ -51,7 +53,14 @@ _JSON_TYPES = {b"application/json", b"text/plain"}
 _NDJSON_TYPES = {b"application/x-ndjson", b"application/ndjson", b"application/jsonl"}
 _HIT_PARAMETERS = {b"site_id", b"path", b"user_id"}
 _COLLECTING = {b"/track", b"/event", b"/events"}
-_REFUSAL_REASONS = {400: "malformed", 408: "timed_out", 413: "too_large", 431: "head_too_large", 503: "overloaded"}
+_REFUSAL_REASONS = {
+    400: "malformed",
+    408: "timed_out",
+    413: "too_large",
+    431: "head_too_large",
+    500: "error",
+    503: "overloaded",
+}
 
 
 class Endpoints:
@@ -82,13 +91,12 @@ class Endpoints:
     ) -> None:
         self._intake = intake
         self._addresses = addresses
-        self._observer = observer
-        self._gate = gate
+        self._observed = Observed(observer, gate)
+        self._judge = Judge(self._take_judged)
         self._forwarder = forwarder
         self._max_body_bytes = max_body_bytes
         self._pixel = _PIXEL if pixel_url is None else Response(302, headers={**_ANY_SITE, "location": pixel_url})
         self._clock = clock
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def max_body_bytes(self, path: bytes) -> int:
         return MAX_EVENTS_BYTES if path == b"/events" else self._max_body_bytes
@@ -159,31 +167,25 @@ class Endpoints:
             event = parse_event(body, received_ns=received_ns, address=address, user_agent=user_agent)
             self._intake.add_events((event,), len(body), partial(_acknowledge, reply, _ACCEPTED))
             return
-        events, refused = parse_events(body, received_ns=received_ns, address=address, user_agent=user_agent)
-        if refused:
-            self._intake.refuse("invalid", len(refused))
-        if events:
-            answer = _many_accepted(len(events), refused)
-            self._intake.add_events(events, len(body), partial(_acknowledge, reply, answer))
+        many = ManyEvents(body, received_ns=received_ns, address=address, user_agent=user_agent)
+        if not self._judge.take(many, len(body), reply):
+            self._intake.refuse("overloaded", many.count)
+            reply.send(_UNAVAILABLE)
+
+    def _take_judged(self, many: ManyEvents, size: int, reply: Reply) -> None:
+        if many.refused:
+            self._intake.refuse("invalid", len(many.refused))
+        if many.accepted:
+            answer = _many_accepted(len(many.accepted), many.refused)
+            self._intake.add_events(many.accepted, size, partial(_acknowledge, reply, answer))
         else:
-            reply.send(_none_accepted(refused))
+            reply.send(_none_accepted(many.refused))
 
     def _observe(self, request: Request, reply: Reply) -> None:
-        if request.method not in {b"GET", b"HEAD"}:
+        if request.method in {b"GET", b"HEAD"}:
+            self._observed.answer(request, reply)
+        else:
             reply.send(_not_allowed("GET, HEAD"))
-            return
-        task = asyncio.get_running_loop().create_task(self._answer_observed(request, reply))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _answer_observed(self, request: Request, reply: Reply) -> None:
-        path = request.path.decode("latin-1")
-        problem = self._gate.refusal(path, request.headers)
-        if problem is not None:
-            reply.send(Response.of(problem, {"www-authenticate": CHALLENGE} if problem.status == 401 else None))
-            return
-        answer = await asyncio.to_thread(self._observer.answer, path)
-        reply.send(Response(answer.status, answer.body, answer.content_type, {"cache-control": "no-store"}))
 
 
 def _acknowledge(reply: Reply, accepted: Response, outcome: Outcome) -> None:

@@ -3,12 +3,14 @@
 import asyncio
 from typing import Final
 
-from footfall.collector.http import Reply, Request, Response
+from footfall.collector.http import Reply
+from footfall.collector.message import Request, Response
 from footfall.problem import Problem
 
 MAX_AT_ONCE: Final = 64
 TIMEOUT_S: Final = 60
-_MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
+_PART_BYTES: Final = 64 * 1024
+"""Of an answer that is read: a buffer for all of it would hold it twice."""
 _NOT_FORWARDED = {b"connection", b"keep-alive", b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"te"}
 """What concerns one connection only (RFC 9110, section 7.6.1), and the body, which no report has."""
 
@@ -24,6 +26,7 @@ class Forwarder:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def forward(self, request: Request, reply: Reply) -> None:
+        reply.alone = True
         if len(self._tasks) >= MAX_AT_ONCE:
             reply.send(_BUSY)
             return
@@ -43,7 +46,7 @@ class Forwarder:
             reply.send(_AWAY)
 
     async def _exchange(self, request: Request) -> bytes:
-        reader, writer = await asyncio.open_unix_connection(self._socket_path, limit=_MAX_ANSWER_BYTES)
+        reader, writer = await asyncio.open_unix_connection(self._socket_path, limit=_PART_BYTES)
         try:
             head = [b"%b %b HTTP/1.1" % (request.method, request.target), b"connection: close"]
             head += [b"%b: %b" % (name, value) for name, value in request.headers.items() if name not in _NOT_FORWARDED]

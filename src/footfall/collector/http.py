@@ -22,17 +22,18 @@ import asyncio
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from email.utils import formatdate
-from http import HTTPStatus
 from itertools import islice
 from typing import Final, NoReturn, Protocol, cast
 
 import httptools
 
 from footfall.collector.address import parse_address
-from footfall.problem import CONTENT_TYPE, Problem, phrase
+from footfall.collector.bound import Bound
+from footfall.collector.message import Request, Response, path_of
+from footfall.problem import Problem
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_FIELDS: Final = 256
@@ -59,63 +60,9 @@ _LOOKED_AT = 64
 """Connections looked at to find one that can go, so that a flood of new ones costs the same each."""
 _BACKLOG = 4_096
 """Connections the system holds until they are accepted; uvloop's own 100 would make others wait a second for theirs."""
-_SLASH = ord("/")
 _ABOUT_BODY = (b"content-length", b"transfer-encoding", b"connection")
 
 _log = logging.getLogger(__name__)
-
-
-class Response:
-    """An answer, without the parts that change: the date, and whether the connection closes after it.
-
-    A response that is sent again and again keeps its bytes until the date line changes.
-    """
-
-    __slots__ = ("_date", "_head", "_wire", "body", "status")
-
-    def __init__(
-        self, status: int, body: bytes = b"", content_type: str = "", headers: Mapping[str, str] | None = None
-    ) -> None:
-        lines = [f"HTTP/1.1 {status} {phrase(status)}"]
-        if content_type:
-            lines.append(f"content-type: {content_type}")
-        if status != HTTPStatus.NO_CONTENT:
-            lines.append(f"content-length: {len(body)}")
-        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-        self.status = status
-        self.body = body
-        self._head = ("\r\n".join(lines) + "\r\n").encode("latin-1")
-        self._date = b""
-        self._wire = b""
-
-    @classmethod
-    def of(cls, problem: Problem, headers: Mapping[str, str] | None = None) -> "Response":
-        return cls(problem.status, problem.body(), CONTENT_TYPE, headers)
-
-    def wire(self, date: bytes, head_only: bool, close: bool) -> bytes:  # noqa: FBT001 - the hot path
-        """The bytes to send; `date` is the header line."""
-        if close or head_only:
-            connection = b"connection: close\r\n" if close else b""
-            return b"".join((self._head, date, connection, b"\r\n", b"" if head_only else self.body))
-        if self._date is not date:
-            self._wire = b"".join((self._head, date, b"\r\n", self.body))
-            self._date = date
-        return self._wire
-
-
-class Request:
-    """One request, complete. `headers` has lower-case names; of a repeated one, the values joined by commas."""
-
-    __slots__ = ("body", "headers", "method", "path", "peer", "query", "target")
-
-    def __init__(self, method: bytes, target: bytes, headers: dict[bytes, bytes], peer: str | None) -> None:
-        self.method = method
-        self.target = target
-        path, _, self.query = target.partition(b"?")
-        self.path = path if path[0] == _SLASH else _path_of(path)
-        self.headers = headers
-        self.peer = peer
-        self.body = b""
 
 
 def _head_before_body(headers: Mapping[bytes, bytes]) -> bytes:
@@ -124,21 +71,27 @@ def _head_before_body(headers: Mapping[bytes, bytes]) -> bytes:
     return b"\r\n".join([b"POST / HTTP/1.1", *said, b"", b""])
 
 
-def _path_of(address: bytes) -> bytes:
-    """The path of a target that is a whole address (RFC 9112, section 3.2.2)."""
-    return b"/" + address.partition(b"://")[2].partition(b"/")[2]
-
-
 class Reply:
-    """Where the answer to one request goes; may be given later, once."""
+    """Where the answer to one request goes; may be given later, once.
 
-    __slots__ = ("_connection", "close", "head_only", "wire")
+    An application that makes it elsewhere (in a thread, in another process) sets `alone`: nothing that the client sends
+    before it is there is begun. So a client has one such answer made at a time, however many it asks for.
+
+    Attributes:
+        wire: the answer; None until there is one.
+        head_only: whether the client wants no body.
+        close: whether the connection closes after it.
+        alone: whether it does so if another request comes before.
+    """
+
+    __slots__ = ("_connection", "alone", "close", "head_only", "wire")
 
     def __init__(self, connection: "Connection", head_only: bool, close: bool) -> None:  # noqa: FBT001 - the hot path
         self._connection = connection
         self.wire: bytes | None = None
         self.head_only = head_only
         self.close = close
+        self.alone = False
 
     def send(self, response: Response) -> None:
         connection = self._connection
@@ -172,33 +125,6 @@ class Application(Protocol):
         ...
 
 
-class _Bound:
-    """What connections hold of something that has a bound for all of them together.
-
-    Args:
-        limit: bytes.
-        give_up: called when there is more, on the connection that has held some of it longest.
-    """
-
-    def __init__(self, limit: int, give_up: "Callable[[Connection], None]") -> None:
-        self._limit = limit
-        self._give_up = give_up
-        self._total = 0
-        self._sizes: dict[Connection, int] = {}
-
-    def hold(self, connection: "Connection", size: int) -> None:
-        """Note that a connection holds `size` bytes from now on."""
-        self._total += size - self._sizes.get(connection, 0)
-        self._sizes[connection] = size
-        while self._total > self._limit:
-            longest = next(iter(self._sizes))
-            self.release(longest)
-            self._give_up(longest)
-
-    def release(self, connection: "Connection") -> None:
-        self._total -= self._sizes.pop(connection, 0)
-
-
 class Server:
     """The connections of one process, on a listening socket.
 
@@ -210,8 +136,8 @@ class Server:
     def __init__(self, application: Application, *, max_connections: int) -> None:
         self.application = application
         self.connections: dict[Connection, None] = {}
-        self.bodies = _Bound(MAX_BODIES_BYTES, Connection.give_up_body)
-        self.unread = _Bound(MAX_UNREAD_BYTES, Connection.abort)
+        self.bodies = Bound(MAX_BODIES_BYTES, Connection.give_up_body)
+        self.unread = Bound(MAX_UNREAD_BYTES, Connection.abort)
         self.piece = memoryview(bytearray(_PIECE_BYTES))
         self.now = 0.0
         self.date = b""
@@ -413,6 +339,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._request is not None:
             return  # of a head that is repeated
         if not self._target:
+            if self._replies and self._replies[-1].alone:
+                self._replies[-1].close = self._closing = True
+                raise _StopParsing
             self._headers = {}
             self._fields = 0
             self._size = 0
@@ -620,7 +549,7 @@ class Connection(asyncio.BufferedProtocol):
         self._drop_body()
         reply = Reply(self, head_only=False, close=True)
         self._replies.append(reply)
-        reply.send(self.server.application.refuse(problem, path if path.startswith(b"/") else _path_of(path)))
+        reply.send(self.server.application.refuse(problem, path if path.startswith(b"/") else path_of(path)))
 
     def _apologise(self, reply: Reply, path: bytes) -> None:
         if reply.wire is None:

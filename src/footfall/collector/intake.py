@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from typing import Final
 
 from footfall.crashpoint import Point, reach
-from footfall.errors import DamagedFileError, QueueBrokenError, QueueFullError
+from footfall.errors import QueueBrokenError, QueueFullError
 from footfall.event import Entry, Event, Hit, encode_entries
 from footfall.queue.embedded import EmbeddedQueue
 
@@ -69,12 +69,13 @@ class Intake:
 
     Args:
         queue: handed over; only the writer thread touches it from now on.
-        on_damaged: called once when the queue's file is no longer one, and the process must start again.
+        on_failed: called once when no more can be committed (the queue's file is no longer one, or there is an error
+            that Footfall does not know) and the process must start again.
     """
 
-    def __init__(self, queue: EmbeddedQueue, *, on_damaged: Callable[[DamagedFileError], None]) -> None:
+    def __init__(self, queue: EmbeddedQueue, *, on_failed: Callable[[Exception], None]) -> None:
         self._queue = queue
-        self._on_damaged = on_damaged
+        self._on_failed = on_failed
         self._loop = asyncio.get_running_loop()
         self._waiting = _Job()
         self._waiting_bytes = 0
@@ -164,24 +165,27 @@ class Intake:
 
     def _write(self) -> None:
         """The writer thread."""
-        while (job := self._jobs.get()) is not None:
-            error: Exception | None = None
-            try:
-                if job.entries:
-                    payload = encode_entries(job.entries)
-                    reach(Point.INTAKE_ENCODED)
-                    self._queue.append(payload, len(job.entries), job.refused)
-                else:
-                    self._queue.add_refused(job.refused)
-                    job.refused = Counter()  # counted, even if there is no room yet
-                    self._queue.make_sure_of_room()
-            except (QueueFullError, QueueBrokenError) as failure:
-                error = failure
-            except DamagedFileError as failure:
-                self._loop.call_soon_threadsafe(self._on_damaged, failure)
-                break
-            self._loop.call_soon_threadsafe(self._committed, job, error)
+        try:
+            while (job := self._jobs.get()) is not None:
+                self._loop.call_soon_threadsafe(self._committed, job, self._append(job))
+        except Exception as error:  # noqa: BLE001 - the process ends with it
+            self._loop.call_soon_threadsafe(self._on_failed, error)
         self._queue.close()
+
+    def _append(self, job: _Job) -> Exception | None:
+        """Commit a job; why that failed, if a later one may succeed."""
+        try:
+            if job.entries:
+                payload = encode_entries(job.entries)
+                reach(Point.INTAKE_ENCODED)
+                self._queue.append(payload, len(job.entries), job.refused)
+            else:
+                self._queue.add_refused(job.refused)
+                job.refused = Counter()  # counted, even if there is no room yet
+                self._queue.make_sure_of_room()
+        except (QueueFullError, QueueBrokenError) as error:
+            return error
+        return None
 
     def _committed(self, job: _Job, error: Exception | None) -> None:
         self._committing = False

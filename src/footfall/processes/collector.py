@@ -13,13 +13,12 @@ from footfall.collector.forward import Forwarder
 from footfall.collector.http import Server
 from footfall.collector.intake import Intake
 from footfall.config import Settings
-from footfall.errors import DamagedFileError
 from footfall.gate import Gate
 from footfall.processes.parts import COLLECTOR, observer, open_queue
 from footfall.supervisor import Lifeline
 
 _DRAIN_S = 5.0
-_SPARE_FILES = 64
+_SPARE_FILES = 128
 """File descriptors that are not for connections."""
 _MAX_CONNECTIONS = 20_000
 
@@ -57,10 +56,10 @@ async def _collect(
     reports: Path | None,
 ) -> None:
     stop = asyncio.Event()
-    damaged: list[DamagedFileError] = []
+    failures: list[Exception] = []
 
-    def stop_damaged(error: DamagedFileError) -> None:
-        damaged.append(error)
+    def stop_failed(error: Exception) -> None:
+        failures.append(error)
         stop.set()
 
     loop = asyncio.get_running_loop()
@@ -69,7 +68,7 @@ async def _collect(
         loop.call_soon_threadsafe(stop.set)
 
     lifeline.on_stop(stop_soon)
-    intake = Intake(open_queue(settings), on_damaged=stop_damaged)
+    intake = Intake(open_queue(settings), on_failed=stop_failed)
     endpoints = Endpoints(
         intake,
         addresses=ClientAddress(settings.collector.trusted_proxies),
@@ -83,10 +82,11 @@ async def _collect(
     await server.start(listener)
     lifeline.ready()
     await stop.wait()
-    if damaged:
-        raise damaged[0]
-    await server.drain(_DRAIN_S)
-    await intake.close()
+    if not failures:
+        await server.drain(_DRAIN_S)
+        await intake.close()
+    if failures:
+        raise failures[0]
 
 
 def _max_connections() -> int:

@@ -1,27 +1,45 @@
-"""The process that has the database open: processor, reporting, or both, as DuckDB lets one process in only."""
+"""What processor and reporting do with a database, whichever it is."""
 
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-import duckdb
+from msgspec import Struct
 
 from footfall.config import Settings
 from footfall.consumer import take_turns
-from footfall.errors import DamagedQueueError, UnreadableFileError
-from footfall.filelock import FileLock
+from footfall.filelock import Presence
 from footfall.gate import Gate
-from footfall.processes.parts import DATABASE_LOCK, PROCESSOR, REPORTING, give_way, observer, open_feed
+from footfall.processes.parts import DATABASE_PRESENCE, PROCESSOR, REPORTING, observer, open_feed
 from footfall.processes.web import serve
 from footfall.reporting.api import build_app
-from footfall.sinks.base import DATABASE
-from footfall.sinks.duckdb import DuckdbSink, open_mended, set_database_aside
+from footfall.reporting.base import Reports
+from footfall.sinks.base import DATABASE, Sink
 from footfall.supervisor import Lifeline
 
 
-def run(
-    lifeline: Lifeline, settings: Settings, roles: tuple[str, ...], gate: Gate, listener: socket.socket | None
+class Database(Struct, frozen=True):
+    """An open database.
+
+    Attributes:
+        open_sink: opens the sink as the database is now.
+        reports: reads it.
+        is_alone: one processor at a time can write.
+    """
+
+    open_sink: Callable[[], Sink]
+    reports: Reports
+    is_alone: bool
+
+
+def work(
+    lifeline: Lifeline,
+    settings: Settings,
+    roles: tuple[str, ...],
+    gate: Gate,
+    listener: socket.socket | None,
+    database: Database,
 ) -> None:
     """Process and report until told to stop.
 
@@ -31,51 +49,36 @@ def run(
         roles: which roles this service has.
         gate: who may read reports.
         listener: where reports are asked for; None without the role.
+        database: stays the caller's.
 
     Raises:
-        FootfallError: the database can't be opened, or another process has it.
+        FootfallError: the queue can't be opened, or going on would not be safe.
     """
-    give_way()
-    with FileLock(settings.data_path / DATABASE_LOCK, purpose="the database"):
-        try:
-            with (
-                closing(open_mended(settings.database_path)) as database,
-                _processing(lifeline, settings, roles, database),
-            ):
-                lifeline.ready()
-                if REPORTING in roles and listener is not None:
-                    app = build_app(database=database, gate=gate, observer=observer(settings, roles))
-                    serve(lifeline, app, listener)
-                lifeline.stop.wait()
-        except DamagedQueueError:
-            raise
-        except UnreadableFileError as error:
-            set_database_aside(settings.database_path, error)
-            raise
+    with Presence(settings.data_path / DATABASE_PRESENCE), _processing(lifeline, settings, roles, database):
+        lifeline.ready()
+        if REPORTING in roles and listener is not None:
+            app = build_app(reports=database.reports, gate=gate, observer=observer(settings, roles))
+            serve(lifeline, app, listener)
+        lifeline.stop.wait()
 
 
 @contextmanager
-def _processing(
-    lifeline: Lifeline, settings: Settings, roles: tuple[str, ...], database: duckdb.DuckDBPyConnection
-) -> Iterator[None]:
+def _processing(lifeline: Lifeline, settings: Settings, roles: tuple[str, ...], database: Database) -> Iterator[None]:
     """The processor in a thread beside the block; if it fails, the process is told to stop, and fails with it."""
     if PROCESSOR not in roles:
         yield
         return
-    feed = open_feed(settings, DATABASE, is_alone=True)
+    feed = open_feed(settings, DATABASE, is_alone=database.is_alone)
     failures: list[Exception] = []
 
-    def open_sink() -> DuckdbSink:
-        return DuckdbSink(database, checkpoint_bytes=settings.queue.max_bytes // 8)
-
-    def work() -> None:
+    def process() -> None:
         try:
-            take_turns(feed, open_sink, lifeline.stop, on_turn=lambda: None)
+            take_turns(feed, database.open_sink, lifeline.stop, on_turn=lambda: None)
         except Exception as error:  # noqa: BLE001 - raised again below, in the main thread
             failures.append(error)
             lifeline.stop_now()
 
-    thread = threading.Thread(target=work, name=PROCESSOR)
+    thread = threading.Thread(target=process, name=PROCESSOR)
     thread.start()
     try:
         yield

@@ -28,9 +28,11 @@ ROLES: Final = (COLLECTOR, STORAGE, PROCESSOR, REPORTING)
 _NICENESS = 5
 DATABASE_LOCK: Final = "database.lock"
 RELAY_LOCK: Final = "relay.lock"
-_LOCKS = {STORAGE: "visit_log.lock", PROCESSOR: DATABASE_LOCK, REPORTING: DATABASE_LOCK}
-"""Held, in `data_dir`, by the process that has the role."""
-_SINK_OF = {STORAGE: VISIT_LOG, PROCESSOR: DATABASE, REPORTING: DATABASE}
+STORAGE_PRESENCE: Final = "storage.presence"
+DATABASE_PRESENCE: Final = "database.presence"
+"""Held by each process with the role, while it works or waits for its turn."""
+_PRESENCES: Final = {STORAGE: STORAGE_PRESENCE, PROCESSOR: DATABASE_PRESENCE, REPORTING: DATABASE_PRESENCE}
+_SINK_OF = {STORAGE: VISIT_LOG, PROCESSOR: DATABASE}
 
 
 def open_queue(settings: Settings, *, share: float = 1.0) -> EmbeddedQueue:
@@ -90,7 +92,7 @@ def observer(settings: Settings, roles: tuple[str, ...], own: dict[str, Check] |
     Raises:
         FootfallError: the queue can't be opened.
     """
-    sinks = tuple(dict.fromkeys(_SINK_OF[role] for role in roles if role in _SINK_OF))
+    sinks = tuple(_SINK_OF[role] for role in roles if role in _SINK_OF)
     if not settings.queue.is_broker:
         queue = open_queue(settings)
         checks = _checks(settings, roles, lambda sink: _trouble_of(queue.sink_reports().get(sink)))
@@ -98,7 +100,7 @@ def observer(settings: Settings, roles: tuple[str, ...], own: dict[str, Check] |
     local = open_queue(settings) if COLLECTOR in roles else None
     checks = _checks(settings, roles, lambda sink: read_account(settings.data_path, sink).trouble)
     state = partial(_broker_state, settings, sinks, local)
-    return Observer(state, sinks=sinks or (RELAY,), checks=checks | (own or {}))
+    return Observer(state, sinks=sinks or ((RELAY,) if COLLECTOR in roles else ()), checks=checks | (own or {}))
 
 
 def _trouble_of(report: SinkReport | None) -> str | None:
@@ -109,11 +111,11 @@ def _checks(settings: Settings, roles: tuple[str, ...], trouble_of: Callable[[st
     """For each of `roles` that another process has: is it there, and does its sink get on?"""
 
     def check(role: str) -> str | None:
-        if not is_held(settings.data_path / _LOCKS[role]):
+        if not is_held(settings.data_path / _PRESENCES[role]):
             return "is not running"
-        return trouble_of(_SINK_OF[role])
+        return trouble_of(_SINK_OF[role]) if role in _SINK_OF else None
 
-    return {role: partial(check, role) for role in roles if role in _LOCKS}
+    return {role: partial(check, role) for role in roles if role in _PRESENCES}
 
 
 def _broker_state(settings: Settings, sinks: tuple[str, ...], local: EmbeddedQueue | None) -> QueueState:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from footfall.config import Settings
 from footfall.consumer import take_turns
-from footfall.processes.parts import give_way, open_feed
+from footfall.filelock import Presence
+from footfall.processes.parts import STORAGE_PRESENCE, give_way, open_feed
 from footfall.sinks.base import VISIT_LOG
 from footfall.sinks.visit_log import VisitLog
 from footfall.supervisor import Lifeline
@@ -22,7 +23,8 @@ def run(lifeline: Lifeline, settings: Settings) -> None:
     def open_log() -> VisitLog:
         return VisitLog(Path(settings.storage.path), settings.data_path)
 
-    with closing(open_feed(settings, VISIT_LOG, is_alone=True)) as feed:
+    presence = Presence(settings.data_path / STORAGE_PRESENCE)
+    with presence, closing(open_feed(settings, VISIT_LOG, is_alone=True)) as feed:
         if settings.queue.is_broker:
             lifeline.ready()  # to wait while another storage writes is all that is asked of it
         take_turns(feed, open_log, lifeline.stop, on_turn=lifeline.ready)

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from typing import Final
 
-import duckdb
 import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -21,13 +20,13 @@ from footfall.observe import PATHS as OBSERVED
 from footfall.observe import Observer
 from footfall.problem import CONTENT_TYPE, Problem
 from footfall.reporting import docs, openapi
-from footfall.reporting.queries import Reader
+from footfall.reporting.base import Reports
 from footfall.reporting.stats import StatsAnswer, parse_query
 
 MAX_REPORTS: Final = 4
 """How many reports are made at the same time; each may take every core."""
 LIMIT_S: Final = 15.0
-"""How long a request waits for its turn, and how long each of its two queries may take: 45 s in all."""
+"""How long a request waits for its turn, and how long each query for it may take (DuckDB makes two)."""
 RETRY_AFTER_S: Final = 10
 
 _HEADERS = {
@@ -41,32 +40,38 @@ _KEPT = {"Cache-Control": "public, max-age=86400"}
 _logger = logging.getLogger(__name__)
 
 
-def build_app(
-    *, database: duckdb.DuckDBPyConnection, gate: Gate, observer: Observer, limit_s: float = LIMIT_S
-) -> Starlette:
+def build_app(*, reports: Reports, gate: Gate, observer: Observer, wait_s: float = LIMIT_S) -> Starlette:
     """Put the API together.
 
     Args:
-        database: reports are read through cursors of it; it stays the caller's.
+        reports: answers for the figures.
         gate: who may ask.
         observer: answers for the state of this process.
-        limit_s: how many seconds a request may wait, and each of its queries take.
+        wait_s: how many seconds a request may wait for its turn.
 
     Raises:
         FileNotFoundError: the files of `/docs` are not installed.
     """
-    reports = _Reports(Reader(database, limit_s=limit_s), limit_s)
+    desk = _Desk(reports, wait_s)
+    return _app([Route("/stats", desk.stats), *_observed(observer), *_documentation()], gate)
 
+
+def build_monitor(*, gate: Gate, observer: Observer) -> Starlette:
+    """What is left where there are no reports: the state of the service."""
+    return _app(_observed(observer), gate)
+
+
+def _observed(observer: Observer) -> list[Route]:
     async def observe(request: Request) -> Response:
         answer = await run_in_threadpool(observer.answer, request.scope["path"])
         return Response(answer.body, answer.status, media_type=answer.content_type)
 
+    return [Route(path, observe) for path in sorted(OBSERVED)]
+
+
+def _app(routes: list[Route], gate: Gate) -> Starlette:
     app = Starlette(
-        routes=[
-            Route("/stats", reports.stats),
-            *(Route(path, observe) for path in sorted(OBSERVED)),
-            *_documentation(),
-        ],
+        routes=routes,
         middleware=[Middleware(_Envelope, gate=gate)],
         exception_handlers={Problem: _on_problem, HTTPException: _on_http_exception},
     )
@@ -74,27 +79,30 @@ def build_app(
     return app
 
 
-class _Reports:
+class _Desk:
     """Makes reports in threads, a few at a time, so that the event loop and the other cores stay free."""
 
-    def __init__(self, reader: Reader, limit_s: float) -> None:
-        self._reader = reader
-        self._limit_s = limit_s
+    def __init__(self, reports: Reports, wait_s: float) -> None:
+        self._reports = reports
+        self._wait_s = wait_s
         self._slots = asyncio.Semaphore(MAX_REPORTS)
 
     async def stats(self, request: Request) -> Response:
         query = parse_query(request.query_params.multi_items())
         try:
-            async with asyncio.timeout(self._limit_s):
+            async with asyncio.timeout(self._wait_s):
                 await self._slots.acquire()
         except TimeoutError:
             raise Problem(503, "Too many reports are being made. Try again later.") from None
         try:
             stats = await run_in_threadpool(
-                self._reader.stats, query.site_id, first=query.first_day, last=query.last_day, limit=query.limit
+                self._reports.stats, query.site_id, first=query.first_day, last=query.last_day, limit=query.limit
             )
         except TimeoutError:
             raise Problem(503, "The report took too long. Ask for fewer days, or try again later.") from None
+        except OSError as error:
+            _logger.warning("a report can't be made: %s", error)
+            raise Problem(503, "The database can't be reached. Try again later.") from None
         finally:
             self._slots.release()
         return _json(msgspec.json.encode(StatsAnswer.of(query, stats)))

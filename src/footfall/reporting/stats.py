@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from footfall.event import MAX_SITE_ID
 from footfall.problem import Fault, Problem, faults_of
-from footfall.reporting.queries import PathViews, Stats
+from footfall.reporting.base import PathViews, Stats
 
 MAX_PATHS: Final = 100
 

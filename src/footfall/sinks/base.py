@@ -69,6 +69,17 @@ class Sink(Protocol):
         ...
 
 
+def past(batches: Sequence[Batch], positions: Mapping[str, Progress]) -> list[Batch]:
+    """Those of `batches` that are past the positions, each once."""
+    reached = {source: progress.sequence for source, progress in positions.items()}
+    fresh = []
+    for batch in batches:
+        if batch.sequence > reached.get(batch.source, 0):
+            reached[batch.source] = batch.sequence
+            fresh.append(batch)
+    return fresh
+
+
 def missed_before(batch: Batch, progress: Progress) -> int:
     """How many entries came before a batch that a sink with that progress has not dealt with: they are `LOST`."""
     return max(0, batch.before - progress.written - sum(progress.skipped.values()))

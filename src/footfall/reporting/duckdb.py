@@ -6,34 +6,13 @@ from datetime import date
 from typing import Any
 
 import duckdb
-from msgspec import Struct
 
 from footfall.event import PAGE_VIEW
+from footfall.reporting.base import PathViews, Stats
 
 
-class PathViews(Struct, frozen=True):
-    """One page, and how often it was viewed."""
-
-    path: str
-    views: int
-
-
-class Stats(Struct, frozen=True):
-    """The figures of one site over some days.
-
-    Attributes:
-        total_views: page views.
-        unique_users: how many visitors those came from, exactly.
-        top_paths: the pages viewed most, ties in the order of their code points.
-    """
-
-    total_views: int
-    unique_users: int
-    top_paths: list[PathViews]
-
-
-class Reader:
-    """Reads figures; any thread may call it, also while another connection writes.
+class DuckdbReports:
+    """Reads figures, as `Reports` says, also while another connection writes.
 
     Args:
         database: each call takes a cursor of its own from it.
@@ -45,17 +24,6 @@ class Reader:
         self._limit_ms = max(1, round(limit_s * 1_000))  # 0 would mean no limit
 
     def stats(self, site_id: str, *, first: date | None, last: date | None, limit: int) -> Stats:
-        """The figures of a site, zeros for one that was never seen.
-
-        Args:
-            site_id: which site.
-            first: the first UTC day that counts; None for no beginning.
-            last: the last UTC day that counts; None for no end.
-            limit: how many of `top_paths` at most.
-
-        Raises:
-            TimeoutError: a query took longer than it may.
-        """
         where = "site_id = $site_id AND event_type = $event_type"
         parameters: dict[str, Any] = {"site_id": site_id, "event_type": PAGE_VIEW}
         if first is not None:

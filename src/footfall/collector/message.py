@@ -1,0 +1,66 @@
+"""What a client asks and what it is told: the messages of HTTP/1.1, without their framing."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from footfall.problem import CONTENT_TYPE, Problem, phrase
+
+_SLASH = ord("/")
+
+
+class Response:
+    """An answer, without the parts that change: the date, and whether the connection closes after it.
+
+    A response that is sent again and again keeps its bytes until the date line changes.
+    """
+
+    __slots__ = ("_date", "_head", "_wire", "body", "status")
+
+    def __init__(
+        self, status: int, body: bytes = b"", content_type: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        lines = [f"HTTP/1.1 {status} {phrase(status)}"]
+        if content_type:
+            lines.append(f"content-type: {content_type}")
+        if status != HTTPStatus.NO_CONTENT:
+            lines.append(f"content-length: {len(body)}")
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        self.status = status
+        self.body = body
+        self._head = ("\r\n".join(lines) + "\r\n").encode("latin-1")
+        self._date = b""
+        self._wire = b""
+
+    @classmethod
+    def of(cls, problem: Problem, headers: Mapping[str, str] | None = None) -> "Response":
+        return cls(problem.status, problem.body(), CONTENT_TYPE, headers)
+
+    def wire(self, date: bytes, head_only: bool, close: bool) -> bytes:  # noqa: FBT001 - the hot path
+        """The bytes to send; `date` is the header line."""
+        if close or head_only:
+            connection = b"connection: close\r\n" if close else b""
+            return b"".join((self._head, date, connection, b"\r\n", b"" if head_only else self.body))
+        if self._date is not date:
+            self._wire = b"".join((self._head, date, b"\r\n", self.body))
+            self._date = date
+        return self._wire
+
+
+class Request:
+    """One request, complete. `headers` has lower-case names; of a repeated one, the values joined by commas."""
+
+    __slots__ = ("body", "headers", "method", "path", "peer", "query", "target")
+
+    def __init__(self, method: bytes, target: bytes, headers: dict[bytes, bytes], peer: str | None) -> None:
+        self.method = method
+        self.target = target
+        path, _, self.query = target.partition(b"?")
+        self.path = path if path[0] == _SLASH else path_of(path)
+        self.headers = headers
+        self.peer = peer
+        self.body = b""
+
+
+def path_of(address: bytes) -> bytes:
+    """The path of a target that is a whole address (RFC 9112, section 3.2.2)."""
+    return b"/" + address.partition(b"://")[2].partition(b"/")[2]

@@ -1,0 +1,59 @@
+"""The process that works with ClickHouse: processor, reporting, or both; there may be many of them."""
+
+import logging
+import socket
+import threading
+from contextlib import ExitStack, closing
+
+from footfall.config import Settings
+from footfall.consumer import RETRY_S
+from footfall.filelock import FileLock
+from footfall.gate import Gate
+from footfall.processes.database import Database, work
+from footfall.processes.parts import DATABASE_LOCK, PROCESSOR, give_way
+from footfall.reporting.api import LIMIT_S
+from footfall.reporting.clickhouse import ClickhouseReports
+from footfall.sinks.clickhouse import ClickhouseSink
+from footfall.sinks.clickhouse_database import ClickhouseDatabase, open_clickhouse
+from footfall.supervisor import Lifeline
+
+_log = logging.getLogger(__name__)
+
+
+def run(
+    lifeline: Lifeline, settings: Settings, roles: tuple[str, ...], gate: Gate, listener: socket.socket | None
+) -> None:
+    """Do what `work` does, as soon as the server is there: the queue holds what comes meanwhile.
+
+    Raises:
+        FootfallError: as `work`; or the server does not let us in, or another processor has this `data_dir`.
+    """
+    give_way()
+    assert settings.database.url is not None
+    with ExitStack() as held:
+        if PROCESSOR in roles:
+            held.enter_context(FileLock(settings.data_path / DATABASE_LOCK, purpose="this processor's data_dir"))
+        database = _wait_for(settings.database.url, lifeline.stop)
+        if database is None:
+            return
+        held.enter_context(closing(database))
+        is_alone = not settings.queue.is_broker
+
+        def open_sink() -> ClickhouseSink:
+            return ClickhouseSink(database, is_alone=is_alone)
+
+        reports = ClickhouseReports(database, limit_s=LIMIT_S)
+        work(lifeline, settings, roles, gate, listener, Database(open_sink, reports, is_alone))
+
+
+def _wait_for(url: str, stop: threading.Event) -> ClickhouseDatabase | None:
+    has_said = False
+    while not stop.is_set():
+        try:
+            return open_clickhouse(url)
+        except OSError as error:
+            if not has_said:
+                _log.warning("waiting for the database: %s", error)
+            has_said = True
+            stop.wait(RETRY_S)
+    return None
