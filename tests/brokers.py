@@ -229,6 +229,10 @@ class Consumer:
         self._process.terminate()
         assert 0 == self._process.wait(30), self._output.read_text()
 
+    def freeze(self) -> None:
+        """Leave it as a machine does that is gone from the network: connected, and silent."""
+        self._process.send_signal(signal.SIGSTOP)
+
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()

@@ -19,7 +19,8 @@ UNDER_LOAD = [
     *(
         point
         for point in Point
-        if point not in [*AT_A_START, Point.IMPORT_SENT] and not point.startswith(("consumer.", "rebuild.", "relay.", "clickhouse."))
+        if point not in [*AT_A_START, Point.IMPORT_SENT]
+        and not point.startswith(("consumer.", "rebuild.", "relay.", "clickhouse."))
     ),
     *IN_A_CONSUMER,
 ]

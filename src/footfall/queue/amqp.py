@@ -40,6 +40,7 @@ _PLAIN: Final[Mapping[type[BaseException], str]] = {
 }
 """What pika says in its own way."""
 
+_GONE: Final = 404
 _KEPT: Final = pika.BasicProperties(delivery_mode=2)  # type: ignore[no-untyped-call] # the one without types
 """Of a message that is to outlive the broker's process."""
 
@@ -111,9 +112,10 @@ class Connection:
             before = self._pika.bytes_received
             self.wait(lambda: False, 0)
 
-    def fail(self, text: str) -> None:
-        """Make the connection count as lost: something that it can't do without is."""
-        self._lose(self, OSError(text))
+    def lose_channel(self, reason: BaseException) -> None:
+        """Note that a channel that this connection can't do without is closed."""
+        if isinstance(reason, ChannelClosedByBroker):  # else the connection is being closed
+            self._lose(self, reason)
 
     def declare(self, queue: str, arguments: Mapping[str, Any], *, is_exclusive: bool) -> int:
         """Make a queue when it is not there.
@@ -193,7 +195,10 @@ class Connection:
         """Say goodbye, and wait shortly until the broker has heard it."""
         with suppress(AMQPError):  # it is closed
             self._pika.close()
-        self._work(lambda: self._pika.is_closed, _CLOSE_S)
+        if not self._work(lambda: self._pika.is_closed, _CLOSE_S):
+            # pika itself can only hang up on a broker that answers.
+            self._pika._terminate_stream(TimeoutError())  # noqa: SLF001
+            self._work(lambda: self._pika.is_closed, _CLOSE_S)
         self._loop.close()
 
     def _work(self, is_done: Callable[[], object], timeout_s: float) -> bool:
@@ -213,7 +218,7 @@ class Connection:
     def _send(self, queue: str, body: bytes) -> int:
         if self._publishing is None:
             self._publishing = self._open_channel()
-            self._publishing.add_on_close_callback(lambda _, reason: self.fail(_text(reason)))
+            self._publishing.add_on_close_callback(lambda _, reason: self.lose_channel(reason))
             self._publishing.add_on_return_callback(lambda _, method, __, ___: self._returned.add(method.routing_key))
             self._publishing.confirm_delivery(self._on_confirm)
         self._publishing.basic_publish("", queue, body, _KEPT, mandatory=True)
@@ -293,8 +298,8 @@ class Consumption:
             self._channel.close()
 
     def _begin(self, channel: Channel) -> None:
-        channel.add_on_close_callback(lambda _, reason: self._end(_text(reason)))
-        channel.add_on_cancel_callback(lambda _: self._end("the broker has ended it"))
+        channel.add_on_close_callback(lambda _, reason: self._connection.lose_channel(reason))
+        channel.add_on_cancel_callback(self._on_cancel)
         channel.basic_qos(prefetch_count=self._prefetch)
         channel.basic_consume(self._queue, self._deliver, arguments=dict(self._arguments))
 
@@ -302,9 +307,8 @@ class Consumption:
         if not self._is_closed:
             self._on_message(int(properties.headers["x-stream-offset"]), method.delivery_tag, body)
 
-    def _end(self, text: str) -> None:
-        if not self._is_closed:
-            self._connection.fail(f"{self._queue} can't be read: {text}")
+    def _on_cancel(self, _: object) -> None:
+        self._connection.lose_channel(ChannelClosedByBroker(_GONE, f"{self._queue} is gone, or moves"))
 
 
 def _refusal(reason: BaseException) -> OSError:
