@@ -17,16 +17,20 @@ import uuid
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import pytest
+from pika import BlockingConnection, URLParameters
 
 from footfall.errors import TurnOverError
 from footfall.queue.drivers import open_subscription
+from footfall.queue.rabbitmq import PARTITIONS
 from harness import eventually, free_port
 
 ROOT = Path(__file__).parent.parent
 ALONE = "alone"
 SHARED = "shared"
+GROUPS = ("footfall-visit_log", "footfall-database")
 
 
 class Broker(Protocol):
@@ -54,6 +58,10 @@ class Broker(Protocol):
 
     def url(self, topic: str) -> str:
         """What `queue.url` is for a topic; consumers that die are soon missed there."""
+        ...
+
+    def drop(self, topic: str) -> None:
+        """Delete what a test made."""
         ...
 
     def start(self) -> None:
@@ -86,6 +94,9 @@ class Kafka:
     def url(self, topic: str) -> str:
         return f"kafka://{self._address}/{topic}?session.timeout.ms=2000&heartbeat.interval.ms=300"
 
+    def drop(self, topic: str) -> None:
+        """Topics that nobody uses cost next to nothing."""
+
     def start(self) -> None:
         environment = {"FOOTFALL_TEST_KAFKA": self._address, "FOOTFALL_TEST_KAFKA_DIR": str(self._directory)}
         run_service("services-kafka", environment)
@@ -99,7 +110,62 @@ class Kafka:
             eventually(False, self.is_there)
 
 
-BROKERS: dict[str, type[Broker]] = {"kafka": Kafka}
+class RabbitMQ:
+    max_session_s = 2.0
+
+    def __init__(self, address: str, directory: Path | None = None) -> None:
+        self._address = address
+        self._directory = directory
+
+    @classmethod
+    def shared(cls) -> "RabbitMQ":
+        return cls(os.environ.get("FOOTFALL_TEST_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672/"))
+
+    @classmethod
+    def private(cls, directory: Path) -> "RabbitMQ":
+        return cls(f"amqp://guest:guest@127.0.0.1:{free_port()}/", directory)
+
+    def is_there(self) -> bool:
+        return is_listening(urlsplit(self._address).netloc.rpartition("@")[2])
+
+    def url(self, topic: str) -> str:
+        return f"{self._address}?name={topic}&heartbeat=1"
+
+    def drop(self, topic: str) -> None:
+        with closing(BlockingConnection(URLParameters(self._address))) as connection:
+            channel = connection.channel()
+            for partition in range(PARTITIONS):
+                channel.queue_delete(f"{topic}-{partition}")
+                for group in GROUPS:
+                    channel.queue_delete(f"{topic}.{group}.resume-{partition}")
+
+    def start(self) -> None:
+        run_service("services-rabbitmq", self._environment())
+        if not self._notes_streams():
+            # RabbitMQ 3.10 loses all its streams when it is killed within 5 s after it made the first one ever, for so
+            # long it does not note that it has any.
+            with closing(BlockingConnection(URLParameters(self._address))) as connection:
+                connection.channel().queue_declare("first", durable=True, arguments={"x-queue-type": "stream"})
+            eventually(True, self._notes_streams)
+
+    def _notes_streams(self) -> bool:
+        assert self._directory is not None
+        names = self._directory.glob("data/*/coordination/*/names.dets")
+        return any(b"rabbit_stream_coordinator" in file.read_bytes() for file in names)
+
+    def kill(self) -> None:
+        assert self._directory is not None
+        pid = self._directory / "pid"
+        if pid.exists():
+            os.kill(int(pid.read_text()), signal.SIGKILL)
+            eventually(False, self.is_there)
+            run_service("services-rabbitmq", self._environment(), "stop")  # what else belongs to it
+
+    def _environment(self) -> dict[str, str]:
+        return {"FOOTFALL_TEST_RABBITMQ": self._address, "FOOTFALL_TEST_RABBITMQ_DIR": str(self._directory)}
+
+
+BROKERS: dict[str, type[Broker]] = {"kafka": Kafka, "rabbitmq": RabbitMQ}
 """By name; `make services` brings each."""
 
 
@@ -121,10 +187,14 @@ def is_listening(address: str) -> bool:
     return True
 
 
-def run_service(script: str, environment: dict[str, str]) -> None:
+def run_service(script: str, environment: dict[str, str], *arguments: str) -> None:
     """Run a script of `deploy/`; what it said explains a failure."""
     ran = subprocess.run(
-        [ROOT / "deploy" / script], env=os.environ | environment, capture_output=True, text=True, check=False
+        [ROOT / "deploy" / script, *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
@@ -158,6 +228,10 @@ class Consumer:
         """Let it end as a service ends."""
         self._process.terminate()
         assert 0 == self._process.wait(30), self._output.read_text()
+
+    def freeze(self) -> None:
+        """Leave it as a machine does that is gone from the network: connected, and silent."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         self._process.kill()

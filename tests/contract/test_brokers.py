@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from brokers import BROKERS, Broker, Consumer, require
+from brokers import BROKERS, GROUPS, Broker, Consumer, require
 from footfall.errors import TurnOverError
 from footfall.queue.base import Message, Publisher, Subscription
 from footfall.queue.drivers import open_publisher, open_subscription
 from harness import eventually
 
-GROUP = "footfall-visit_log"
+GROUP, OTHER_GROUP = GROUPS
 READ_S = 30.0
 """What anything may take on a machine that is busy with other tests."""
 PUBLISH_S = 25.0
@@ -41,9 +41,11 @@ def new_topic() -> str:
 
 
 @pytest.fixture
-def url(broker: Broker) -> str:
+def url(broker: Broker) -> Iterator[str]:
     """An address of the test's own."""
-    return broker.url(new_topic())
+    topic = new_topic()
+    yield broker.url(topic)
+    broker.drop(topic)
 
 
 @pytest.fixture
@@ -192,7 +194,7 @@ def test_other_groups_are_not_moved(url: str, publisher: Publisher) -> None:
     with closing(open_in_turn(url)) as subscription:
         for message in read(subscription, 10):
             subscription.resume_at(message.partition, message.offset + 1)
-        with closing(open_subscription(url, "footfall-database", is_alone=True)) as other:
+        with closing(open_subscription(url, OTHER_GROUP, is_alone=True)) as other:
             take_turn(other)
             assert values == sorted(message.value for message in read(other, 10))
 
@@ -268,7 +270,8 @@ def test_turn_is_over_when_another_takes_its_part(url: str, publisher: Publisher
         with pytest.raises(TurnOverError):
             read(subscription, 1)
         take_turn(subscription)
-        eventually(True, lambda: bool(poll_through(subscription) and other.read()), READ_S)
+        got: list[Message] = []
+        eventually(True, lambda: bool(extend(got, poll_through(subscription)) and other.read()), READ_S)
 
 
 def poll_through(subscription: Subscription) -> Sequence[Message]:
