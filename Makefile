@@ -35,9 +35,11 @@ services: ## what the full test run needs beyond Python: Debian packages, Kafka
 containers: ## build the images, and count a hit through the whole of deploy/compose.yaml (Debian, as root)
 	deploy/containers
 
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --group build
 lock: ## refresh requirements*.txt from pyproject.toml (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --group build -o requirements.txt pyproject.toml
-	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --group build --group dev -c requirements.txt -o requirements-dev.txt pyproject.toml
+	$(LOCK) -o requirements.txt pyproject.toml
+	$(LOCK) --all-extras -c requirements.txt -o requirements-extras.txt pyproject.toml
+	$(LOCK) --all-extras --group dev -c requirements-extras.txt -o requirements-dev.txt pyproject.toml
 
 clean:
 	rm -rf $(VENV)

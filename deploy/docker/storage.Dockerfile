@@ -4,9 +4,9 @@ ARG BASE=python:3.13.9-slim-bookworm
 
 FROM $BASE AS build
 WORKDIR /build
-COPY requirements.txt .
+COPY requirements-extras.txt .
 # All that is locked, by its hash; what this service needs is taken from there, with no network.
-RUN pip wheel --no-cache-dir --no-deps --require-hashes --requirement requirements.txt --wheel-dir /wheels
+RUN pip wheel --no-cache-dir --no-deps --require-hashes --requirement requirements-extras.txt --wheel-dir /wheels
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 RUN python -m venv --without-pip /opt/footfall \
