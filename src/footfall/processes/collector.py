@@ -69,22 +69,23 @@ async def _collect(
 
     lifeline.on_stop(stop_soon)
     intake = Intake(open_queue(settings), on_failed=stop_failed)
-    endpoints = Endpoints(
-        intake,
-        addresses=ClientAddress(settings.collector.trusted_proxies),
-        observer=observer(settings, roles, {COLLECTOR: lambda: intake.trouble}),
-        gate=gate,
-        forwarder=None if reports is None else Forwarder(str(reports)),
-        max_body_bytes=settings.collector.max_body_bytes,
-        pixel_url=settings.collector.pixel_url,
-    )
-    server = Server(endpoints, max_connections=_max_connections())
-    await server.start(listener)
-    lifeline.ready()
-    await stop.wait()
-    if not failures:
-        await server.drain(_DRAIN_S)
-        await intake.close()
+    with observer(settings, roles, {COLLECTOR: lambda: intake.trouble}) as observing:
+        endpoints = Endpoints(
+            intake,
+            addresses=ClientAddress(settings.collector.trusted_proxies),
+            observer=observing,
+            gate=gate,
+            forwarder=None if reports is None else Forwarder(str(reports)),
+            max_body_bytes=settings.collector.max_body_bytes,
+            pixel_url=settings.collector.pixel_url,
+        )
+        server = Server(endpoints, max_connections=_max_connections())
+        await server.start(listener)
+        lifeline.ready()
+        await stop.wait()
+        if not failures:
+            await server.drain(_DRAIN_S)
+            await intake.close()
     if failures:
         raise failures[0]
 

@@ -57,8 +57,8 @@ def work(
     with Presence(settings.data_path / DATABASE_PRESENCE), _processing(lifeline, settings, roles, database):
         lifeline.ready()
         if REPORTING in roles and listener is not None:
-            app = build_app(reports=database.reports, gate=gate, observer=observer(settings, roles))
-            serve(lifeline, app, listener)
+            with observer(settings, roles) as observing:
+                serve(lifeline, build_app(reports=database.reports, gate=gate, observer=observing), listener)
         lifeline.stop.wait()
 
 

@@ -16,6 +16,6 @@ def run(lifeline: Lifeline, settings: Settings, roles: tuple[str, ...], gate: Ga
     Raises:
         FootfallError: the queue can't be opened.
     """
-    app = build_monitor(gate=gate, observer=observer(settings, roles))
-    lifeline.ready()
-    serve(lifeline, app, listener)
+    with observer(settings, roles) as observing:
+        lifeline.ready()
+        serve(lifeline, build_monitor(gate=gate, observer=observing), listener)

@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Final
 
@@ -81,7 +82,8 @@ def give_way() -> None:
     os.nice(_NICENESS)
 
 
-def observer(settings: Settings, roles: tuple[str, ...], own: dict[str, Check] | None = None) -> Observer:
+@contextmanager
+def observer(settings: Settings, roles: tuple[str, ...], own: dict[str, Check] | None = None) -> Iterator[Observer]:
     """Who answers for the state of a service with those roles, in one process of it.
 
     Args:
@@ -94,13 +96,15 @@ def observer(settings: Settings, roles: tuple[str, ...], own: dict[str, Check] |
     """
     sinks = tuple(_SINK_OF[role] for role in roles if role in _SINK_OF)
     if not settings.queue.is_broker:
-        queue = open_queue(settings)
-        checks = _checks(settings, roles, lambda sink: _trouble_of(queue.sink_reports().get(sink)))
-        return Observer(queue.state, sinks=SINKS, checks=checks | (own or {}))
-    local = open_queue(settings) if COLLECTOR in roles else None
-    checks = _checks(settings, roles, lambda sink: read_account(settings.data_path, sink).trouble)
-    state = partial(_broker_state, settings, sinks, local)
-    return Observer(state, sinks=sinks or ((RELAY,) if COLLECTOR in roles else ()), checks=checks | (own or {}))
+        with closing(open_queue(settings)) as queue:
+            checks = _checks(settings, roles, lambda sink: _trouble_of(queue.sink_reports().get(sink)))
+            yield Observer(queue.state, sinks=SINKS, checks=checks | (own or {}))
+        return
+    with ExitStack() as held:
+        local = held.enter_context(closing(open_queue(settings))) if COLLECTOR in roles else None
+        checks = _checks(settings, roles, lambda sink: read_account(settings.data_path, sink).trouble)
+        state = partial(_broker_state, settings, sinks, local)
+        yield Observer(state, sinks=sinks or ((RELAY,) if COLLECTOR in roles else ()), checks=checks | (own or {}))
 
 
 def _trouble_of(report: SinkReport | None) -> str | None:
