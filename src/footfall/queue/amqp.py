@@ -23,7 +23,7 @@ from pika.exceptions import (
     StreamLostError,
 )
 
-_CONNECT_S: Final = 10.0
+_CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 10.0
 """What a question to the broker may take; some are for all of its nodes to answer."""
 _CLOSE_S: Final = 2.0
@@ -210,8 +210,12 @@ class Connection:
 
         timer = self._loop.call_later(timeout_s, end)
         while not (is_done() or is_over):
-            self._loop.poll()
-            self._loop.process_timeouts()
+            try:
+                self._loop.poll()
+                self._loop.process_timeouts()
+            except AMQPError as error:  # what came was no AMQP
+                self._lose(self, error)
+                break
         self._loop.remove_timeout(timer)
         return not is_over
 
