@@ -17,6 +17,7 @@ from pika.exceptions import (
     AMQPHeartbeatTimeout,
     ChannelClosedByBroker,
     ConnectionClosedByBroker,
+    ConnectionOpenAborted,
     IncompatibleProtocolError,
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
@@ -33,6 +34,7 @@ logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
 
 _PLAIN: Final[Mapping[type[BaseException], str]] = {
     AMQPHeartbeatTimeout: "it went silent",
+    ConnectionOpenAborted: f"no answer within {_CONNECT_S:g} s",
     IncompatibleProtocolError: "it closed the connection at once; is it RabbitMQ?",
     ProbableAccessDeniedError: "it refuses this user the virtual host, or has none of that name",
     ProbableAuthenticationError: "it refuses the user or the password",
@@ -77,6 +79,7 @@ class Connection:
         self._unconfirmed: set[int] = set()
         self._refused: set[int] = set()
         self._returned: set[str] = set()
+        parameters.socket_timeout = parameters.stack_timeout = _CONNECT_S
         self._loop = IOLoop()
         self._loop.activate_poller()
         self._pika = pika.SelectConnection(
@@ -85,7 +88,8 @@ class Connection:
         self._pika.add_on_connection_blocked_callback(self._on_blocked)
         self._pika.add_on_connection_unblocked_callback(self._on_unblocked)
         try:
-            self._demand(lambda: self._pika.is_open, _CONNECT_S, "no answer")
+            # pika keeps the time itself, and does not bear being hung up before it is through with a connection.
+            self._demand(lambda: self._pika.is_open, 3 * _CONNECT_S, "no answer")
         except OSError:
             self.close()
             raise
@@ -213,7 +217,7 @@ class Connection:
             try:
                 self._loop.poll()
                 self._loop.process_timeouts()
-            except AMQPError as error:  # what came was no AMQP
+            except (AMQPError, AssertionError) as error:  # what came was no AMQP, or not when pika expects it
                 self._lose(self, error)
                 break
         self._loop.remove_timeout(timer)
