@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check bench services crash lock clean
+.PHONY: serve test check bench services containers crash crash-cluster lock clean
 
 serve: $(VENV)/.installed ## install into .venv and run the whole system on this machine
 	@exec $(BIN)/footfall serve
@@ -24,12 +24,22 @@ RUNS ?= 1000
 crash: $(VENV)/.installed-dev ## kill at every system call, then RUNS times each part at random, and check what is written
 	PYTHONPATH=tests $(BIN)/python -m crash --runs $(RUNS)
 
+MINUTES ?= 5
+BROKER ?= kafka
+crash-cluster: $(VENV)/.installed-dev ## kill and pause services of many machines, and their broker, at random
+	PYTHONPATH=tests $(BIN)/python -m crash.cluster --broker $(BROKER) --minutes $(MINUTES)
+
 services: ## what the full test run needs beyond Python: Debian packages, Kafka
 	deploy/services
 
+containers: ## build the images, and count a hit through the whole of deploy/compose.yaml (Debian, as root)
+	deploy/containers
+
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --group build
 lock: ## refresh requirements*.txt from pyproject.toml (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --group build -o requirements.txt pyproject.toml
-	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --group build --group dev -c requirements.txt -o requirements-dev.txt pyproject.toml
+	$(LOCK) -o requirements.txt pyproject.toml
+	$(LOCK) --all-extras -c requirements.txt -o requirements-extras.txt pyproject.toml
+	$(LOCK) --all-extras --group dev -c requirements-extras.txt -o requirements-dev.txt pyproject.toml
 
 clean:
 	rm -rf $(VENV)

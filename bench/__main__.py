@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 import msgspec
-from bench import acknowledgement, footprint, freshness, http_cost, sinks
+from bench import acknowledgement, brokers, footprint, freshness, http_cost, sinks
 from bench.table import Plan, Step, Table
 from msgspec import Struct
 
@@ -33,6 +33,7 @@ _BENCHES = {
     "footprint": _Bench(footprint.steps, footprint.run),
     "freshness": _Bench(freshness.steps, freshness.run),
     "http": _Bench(http_cost.steps, http_cost.run),
+    "brokers": _Bench(brokers.steps, brokers.run),
 }
 
 
@@ -49,7 +50,7 @@ class _Run(Struct, frozen=True):
 @click.argument("names", metavar="[NAME]...", nargs=-1, type=click.Choice(list(_BENCHES)))
 @click.option("--quick", is_flag=True, help="Less than a minute; the figures are rougher.")
 def main(names: tuple[str, ...], *, quick: bool) -> None:
-    """Run all benchmarks, or those named: sinks, acknowledgement, footprint, freshness, http.
+    """Run all benchmarks, or those named: sinks, acknowledgement, footprint, freshness, http, brokers.
 
     Figures are reported, not asserted: the exit code is 1 when a bench broke, else 0, whether its targets are met or
     not.

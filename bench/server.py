@@ -108,11 +108,15 @@ class Server:
 
 
 @contextmanager
-def footfall(*arguments: str) -> Iterator[Server]:
-    """`footfall` with these arguments, ready to work, with its defaults but for the places of its files."""
+def footfall(*arguments: str, **settings: str) -> Iterator[Server]:
+    """`footfall` with these arguments, ready to work, with its defaults but for the places of its files and `settings`.
+
+    Settings are given as variables.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL__")}
+    environment |= settings
     with TemporaryDirectory() as directory:
-        port = _free_port()
+        port = free_port()
         environment["FOOTFALL__COLLECTOR__PORT"] = str(port)
         environment["FOOTFALL__STORAGE__PATH"] = "visits.log"
         with _running([sys.executable, "-m", "footfall", *arguments], Path(directory), port, environment) as server:
@@ -123,7 +127,7 @@ def footfall(*arguments: str) -> Iterator[Server]:
 def nginx() -> Iterator[Server]:
     """An nginx that answers everything with its `empty_gif` and writes its access log as it goes."""
     with TemporaryDirectory() as directory:
-        port = _free_port()
+        port = free_port()
         Path(directory, "nginx.conf").write_text(_NGINX.format(port=port), "utf-8")
         command = [which("nginx") or "nginx", "-p", directory, "-c", "nginx.conf", "-e", "error.log"]
         with _running(command, Path(directory), port, os.environ) as server:
@@ -157,7 +161,8 @@ def _running(command: list[str], directory: Path, port: int, environment: Mappin
                 process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

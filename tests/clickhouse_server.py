@@ -198,7 +198,11 @@ class _Handler(BaseHTTPRequestHandler):
                 stream.append(first)
             for part in rest:
                 stream.append(part)
-            return int(stream.finish().rows_written)
+            written = int(stream.finish().rows_written)
+        if not written:
+            # All that the engine says of one that was killed; the real server says this.
+            raise _FailedError("Code: 394. DB::Exception: Query was cancelled. (QUERY_WAS_CANCELLED)")
+        return written
 
     def _body(self) -> Iterator[bytes]:
         """The body of the request, unpacked, as it arrives."""
@@ -285,6 +289,7 @@ class _Server(ThreadingHTTPServer):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--path", required=True)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--password", default="")
     arguments = parser.parse_args()
@@ -293,7 +298,7 @@ def main() -> None:
     with open_session():
         _Handler.password = arguments.password
         _Handler.open_session = open_session
-        _Server(("127.0.0.1", arguments.port), _Handler).serve_forever()
+        _Server((arguments.host, arguments.port), _Handler).serve_forever()
 
 
 if __name__ == "__main__":

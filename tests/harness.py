@@ -10,12 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
 import duckdb
 import httpx
 import pytest
+
+from footfall.sinks.clickhouse_database import open_clickhouse
 
 _T = TypeVar("_T")
 
@@ -72,6 +75,12 @@ class Footfall:
     def set(self, **environment: str) -> "Footfall":
         """Change settings of the next start."""
         self._environment |= environment
+        return self
+
+    def unset(self, *variables: str) -> "Footfall":
+        """Give settings their defaults back, for the next start."""
+        for variable in variables:
+            del self._environment[variable]
         return self
 
     def start(self, *arguments: str) -> "Footfall":
@@ -163,7 +172,14 @@ class Footfall:
         return [line for log in logs for line in log.read_text("utf-8").split("\n")[:-1]]
 
     def rows(self, site_id: str) -> list[tuple[str, str | None, str | None]]:
-        """Path, props and referrer of each row in DuckDB, of which this has no process open."""
+        """Path, props and referrer of each row in the database; no process of this has DuckDB's open."""
+        if (url := self._environment.get("FOOTFALL__DATABASE__URL")) is not None:
+            with closing(open_clickhouse(url)) as server:
+                found = server.query(
+                    f"SELECT path, props, referrer FROM {server.name}.events WHERE site_id = {{site_id:String}}",
+                    {"site_id": site_id},
+                )
+            return [(path, props or None, referrer or None) for path, props, referrer in found]
         with duckdb.connect(self.data_dir / "footfall.duckdb", read_only=True) as database:
             return database.execute("SELECT path, props, referrer FROM events WHERE site_id = ?", [site_id]).fetchall()
 

@@ -153,7 +153,7 @@ class Oracle:
             self._send_event(connection, self._next("event"))
             self._send_hit(connection, self._next("hit"))
             connection.close()
-        self._system.settle(60)
+        self._system.settle(150)
         ledger = self._system.ledger()
         assert self._system.stop() == 0, self._system.output()
         rows, lines = self._rows(), self._lines()

@@ -31,6 +31,7 @@ def export(export_path: Path, settings_path: Path | None) -> None:
     are not in the database, and so not in FILE.
     """
     settings = config.load(settings_path).settings
+    _refuse_clickhouse(settings, "export")
     path = settings.database_path
     if not path.exists():
         raise FootfallError(f"There is no database at {path.absolute()} (data_dir, database.url).")
@@ -86,6 +87,7 @@ def rebuild(
         raise BadUsageError("--events is used instead of a visits log: leave out --log and --site.")
     sites = dict(map(_site, pairs))
     settings = config.load(settings_path).settings
+    _refuse_clickhouse(settings, "rebuild")
     service.prepare(settings)
     with (
         _database_lock(settings),
@@ -110,6 +112,14 @@ def rebuild(
             with _bar(sum(log.size for log in logs) + queue.state().bytes) as on_progress:
                 report = rebuild_from_logs(settings.database_path, queue, logs, sites=sites, on_progress=on_progress)
     click.echo("\n".join(_summary(report)))
+
+
+def _refuse_clickhouse(settings: config.Settings, command: str) -> None:
+    if settings.database.is_clickhouse:
+        raise BadUsageError(
+            f"footfall {command} works with DuckDB only. In ClickHouse, use its own means: BACKUP DATABASE, RESTORE, "
+            "and SELECT ... INTO OUTFILE (database.url)."
+        )
 
 
 def _database_lock(settings: config.Settings) -> FileLock:

@@ -118,7 +118,7 @@ class Cluster:
             "SELECT path, props, referrer FROM events WHERE site_id = {site_id:String}", {"site_id": site_id}
         ).result_rows
         client.close()
-        return [(path, props, referrer) for path, props, referrer in found]
+        return [(path, props or None, referrer or None) for path, props, referrer in found]
 
     def lines(self) -> list[str]:
         return self._log.lines()

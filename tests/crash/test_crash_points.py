@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 
+from clickhouse_server import ClickhouseServer
 from footfall.crashpoint import VARIABLE, Point
 from footfall.sinks.base import SINKS
 from footfall.visit_line import parse_line
@@ -48,12 +50,13 @@ class Armed:
         marker: the file that is made when it crashes; while it is there, nothing crashes.
     """
 
-    def __init__(self, directory: Path, point: str, time: int) -> None:
+    def __init__(self, directory: Path, point: str, time: int, **environment: str) -> None:
         self.marker = directory / "crashed"
         self.footfall = Footfall(
             directory,
             FOOTFALL__QUEUE__MAX_BYTES=str(QUEUE_BYTES),
             **{VARIABLE: f"{point}:{time}:{self.marker}"},
+            **environment,
         )
 
     def assert_recovered(self, oracle: Oracle) -> None:
@@ -86,6 +89,22 @@ def test_crash_under_load(armed: Armed) -> None:
     with oracle.load():
         armed.assert_recovered(oracle)
     oracle.check()
+
+
+@pytest.mark.crash
+@pytest.mark.xdist_group("clickhouse")
+@pytest.mark.parametrize("point", [point for point in Point if point.startswith("clickhouse.")])
+def test_crash_beside_clickhouse(point: Point, tmp_path: Path, clickhouse: ClickhouseServer) -> None:
+    """The same where the database is ClickHouse, which keeps rows and position apart."""
+    armed = Armed(tmp_path, point, BATCHES, FOOTFALL__DATABASE__URL=clickhouse.url(f"crash_{token_hex(8)}"))
+    oracle = Oracle(armed.footfall)
+    try:
+        armed.footfall.start()
+        with oracle.load():
+            armed.assert_recovered(oracle)
+        oracle.check()
+    finally:
+        armed.footfall.kill()
 
 
 @pytest.mark.crash

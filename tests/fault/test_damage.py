@@ -26,7 +26,8 @@ from footfall.queue.salvage import mend
 from footfall.sinks.base import DATABASE, LOST, VISIT_LOG, Sink
 from footfall.sinks.duckdb import DuckdbSink
 from footfall.sinks.duckdb_file import log_of, open_mended, set_database_aside
-from footfall.sinks.visit_log import STATE_NAME, VisitLog
+from footfall.sinks.visit_log import VisitLog
+from footfall.sinks.visit_log_state import FILE_NAME as STATE_NAME
 from harness import Footfall, eventually
 from oracle import Oracle
 

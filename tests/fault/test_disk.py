@@ -195,8 +195,8 @@ def test_process_whose_disk_fails_loses_and_doubles_nothing(
     start(footfall)
     with oracle.load():
         with failing(footfall, process(footfall), calls, error):
-            time.sleep(1.5)  # so that it meets the error in all that it does
+            eventually(True, lambda: " ERROR " in footfall.output(), 30)
+            time.sleep(1.0)  # so that it meets the error in all that it does
         eventually(True, lambda: is_ready(footfall), 30)
     oracle.check()
-    assert " ERROR " in footfall.output()
     assert "Traceback" not in footfall.output()

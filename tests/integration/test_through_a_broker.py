@@ -102,6 +102,30 @@ def test_each_role_on_a_machine_of_its_own(broker: Broker, services: Services) -
     assert 1 == len(storage.lines())
 
 
+def test_moving_to_a_broker_and_back(broker: Broker, services: Services) -> None:
+    """Outputs that stay where they are go on where they were; nothing is lost on the way, or there twice."""
+    url = broker.url(some_topic())
+    footfall = services.make("all", url)
+    oracle = Oracle(footfall)
+
+    def send(count: int) -> None:
+        footfall.start()
+        with oracle.load():
+            eventually(True, lambda: len(oracle.acknowledged) >= count)
+        footfall.settle()
+        assert 0 == footfall.stop()
+
+    footfall.unset("FOOTFALL__QUEUE__URL")
+    send(100)
+    footfall.set(FOOTFALL__QUEUE__URL=url)
+    send(200)
+    footfall.unset("FOOTFALL__QUEUE__URL")
+    send(300)
+    footfall.start()
+
+    oracle.check()
+
+
 @pytest.mark.crash
 @pytest.mark.parametrize("point", RELAY_POINTS)
 def test_crash_of_the_relay(broker: Broker, services: Services, tmp_path: Path, point: str) -> None:

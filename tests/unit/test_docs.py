@@ -11,8 +11,9 @@ import pytest
 
 from footfall import config, telemetry
 from footfall.enrich import Skip
+from footfall.rebuild import NOT_REBUILT
 from footfall.reporting import openapi
-from footfall.sinks.base import DUPLICATE, UNREADABLE
+from footfall.sinks.base import DUPLICATE, LOST, UNREADABLE
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(path.relative_to(ROOT) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -75,7 +76,7 @@ def test_every_metric_is_documented() -> None:
     assert metrics == documented
 
 
-@pytest.mark.parametrize("reason", [*Skip, DUPLICATE, UNREADABLE], ids=str)
+@pytest.mark.parametrize("reason", [*Skip, DUPLICATE, LOST, NOT_REBUILT, UNREADABLE], ids=str)
 def test_every_reason_to_skip_is_documented(reason: str) -> None:
     """Whoever reads the ledger finds each reason in the operations guide."""
     assert f"`{reason}`" in _text("docs/operations.md")

@@ -19,6 +19,7 @@ import pytest
 from footfall.errors import AlreadyInUseError, DamagedFileError, FootfallError
 from footfall.event import Entry, Event, encode_entries
 from footfall.queue.base import Batch, Progress
+from footfall.reporting.duckdb import DuckdbReports
 from footfall.sinks.duckdb import CHECKPOINT_AGE, CHECKPOINT_ROWS, DuckdbSink
 from footfall.sinks.duckdb_file import open_database
 from footfall.sinks.salts import SALT_AGE
@@ -516,3 +517,11 @@ def test_a_clock_that_is_set_forward_and_back_forgets_no_salt(path: Path, clock:
         clock.now -= timedelta(days=10)
         sink.write([batch(2, event())])
         assert [(1,)] == rows(database, "SELECT count(DISTINCT visitor) FROM events")
+
+
+def test_the_limit_of_reports_is_for_them_alone(path: Path) -> None:
+    """Whoever writes to the same database has all the time it needs."""
+    with opened(path) as (database, _):
+        DuckdbReports(database, limit_s=5).stats("site", first=None, last=None, limit=1)
+
+        assert [(0,)] == rows(database, "SELECT current_setting('max_execution_time')")

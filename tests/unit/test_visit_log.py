@@ -15,7 +15,8 @@ from footfall.event import Entry, Event, Hit, encode_entries
 from footfall.filelock import is_held
 from footfall.queue.base import Batch, Progress
 from footfall.sinks.base import VISIT_LOG, Sink
-from footfall.sinks.visit_log import LOCK_NAME, STATE_NAME, VisitLog
+from footfall.sinks.visit_log import LOCK_NAME, VisitLog
+from footfall.sinks.visit_log_state import FILE_NAME as STATE_NAME
 from full_disk import largest_file
 
 OLD_LINE = b"2001-09-09T01:46:40.0000000Z|null|from before|192.0.2.1\n"

@@ -53,6 +53,7 @@ from footfall.errors import (
 )
 from footfall.queue.base import Batch, Progress, SinkReport
 from footfall.seal import seal_of
+from footfall.sqlite import can_try_again, connect, is_damage, roll_back, transaction
 
 FILE_NAME = "queue.sqlite"
 
@@ -106,15 +107,6 @@ _CHECKPOINT_PAGES = 4_000
 _MEASURE_BYTES = 1024 * 1024
 """How much may be appended between two looks at the file's size; several writers may pass the limit by this each."""
 _WAL_KEPT_BYTES = 16 * 1024 * 1024
-
-_TRY_AGAIN_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
-"""Errors after which SQLite has rolled the transaction back and trying again later is sound."""
-
-DAMAGED_CODES = {
-    *(sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FORMAT),
-    # Our statements fit our tables; what is found there does not.
-    *(sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_CONSTRAINT),
-}
 
 
 class ImportMark(Struct, frozen=True):
@@ -184,11 +176,7 @@ class EmbeddedQueue:
             fcntl.flock(source_fd, fcntl.LOCK_SH)
             try:
                 with self._naming_errors():
-                    self._db = held.enter_context(
-                        closing(sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False))
-                    )
-                    # Whether it still is the text that was written is for the seals to tell.
-                    self._db.text_factory = lambda text: text.decode(errors="replace")
+                    self._db = held.enter_context(closing(connect(path, busy_s=_BUSY_S)))
                     self._open_patiently(durability, source_fd)
             except QueueFullError as error:
                 raise OSError(str(error)) from error
@@ -204,7 +192,6 @@ class EmbeddedQueue:
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
-                self._rollback()
                 time.sleep(0.01)
 
     def _open(self, durability: Literal["disk", "memory"], source_fd: int) -> None:
@@ -225,12 +212,12 @@ class EmbeddedQueue:
 
     def _create(self, source: str) -> None:
         """Safe when two processes do it at the same moment: the second finds all in place."""
-        self._db.execute("BEGIN IMMEDIATE")
-        for statement in SCHEMA.split(";"):
-            self._db.execute(statement)
-        self._db.execute("INSERT OR IGNORE INTO totals VALUES (1, ?, 0, 0, 0, ?)", (source, seal_of(source, 0, 0, 0)))
-        self._db.execute(f"PRAGMA user_version = {FORMAT}")
-        self._db.execute("COMMIT")
+        with transaction(self._db):
+            for statement in SCHEMA.split(";"):
+                self._db.execute(statement)
+            row = (source, 0, 0, 0)
+            self._db.execute("INSERT OR IGNORE INTO totals VALUES (1, ?, ?, ?, ?, ?)", (*row, seal_of(*row)))
+            self._db.execute(f"PRAGMA user_version = {FORMAT}")
 
     # What a collector calls.
 
@@ -457,7 +444,7 @@ class EmbeddedQueue:
                 lag_seconds[name] = 0.0 if oldest is None else max(0.0, (self._clock() - oldest) / 1e9)
             used = self._used_bytes()
         finally:
-            self._rollback()
+            roll_back(self._db)
         return QueueState(received, refused, last, sinks, lag_batches, lag_seconds, used)
 
     def sink_reports(self) -> dict[str, SinkReport]:
@@ -485,7 +472,7 @@ class EmbeddedQueue:
             _, received, end_bytes, last_sequence = self._totals()
             last = self._rows("SELECT received, end_bytes, sequence FROM batches ORDER BY sequence DESC LIMIT 1")
         finally:
-            self._rollback()
+            roll_back(self._db)
         if last and (last[0][0] > received or last[0][1:] != (end_bytes, last_sequence)):
             raise self._damage("its last batches are missing")
 
@@ -506,20 +493,15 @@ class EmbeddedQueue:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._naming_errors():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._rollback()
-                raise
+        is_ending = False
         try:
-            self._db.execute("COMMIT")
+            with transaction(self._db):
+                yield
+                is_ending = True
         except sqlite3.DatabaseError as error:
-            self._rollback()
-            if error.sqlite_errorcode & 0xFF in _TRY_AGAIN_CODES | DAMAGED_CODES:
-                raise self._meaning(error) from error
-            raise QueueBrokenError(f"{self._path}: {error}") from error
+            if is_ending and not can_try_again(error) and not is_damage(error):
+                raise QueueBrokenError(f"{self._path}: {error}") from error
+            raise self._meaning(error) from error
 
     @contextmanager
     def _naming_errors(self) -> Iterator[None]:
@@ -530,18 +512,12 @@ class EmbeddedQueue:
             raise self._meaning(error) from error
 
     def _meaning(self, error: sqlite3.DatabaseError) -> FootfallError:
-        if error.sqlite_errorcode & 0xFF in DAMAGED_CODES:  # the primary code; the rest says where it happened
+        if is_damage(error):
             return self._damage(str(error))
         return QueueFullError(f"the queue {self._path} can't be used now: {error}")
 
     def _damage(self, what: str) -> DamagedQueueError:
         return DamagedQueueError(f"{self._path} is damaged: {what}.")
-
-    def _rollback(self) -> None:
-        """SQLite may have rolled back by itself already, or be unable to."""
-        if self._db.in_transaction:
-            with suppress(sqlite3.DatabaseError):
-                self._db.execute("ROLLBACK")
 
 
 def source_path(path: Path) -> Path:

@@ -28,9 +28,10 @@ from urllib.parse import quote
 
 from footfall.aside import set_aside, sync_directory
 from footfall.errors import AlreadyInUseError
-from footfall.queue.embedded import DAMAGED_CODES, FORMAT, SCHEMA, source_path
+from footfall.queue.embedded import FORMAT, SCHEMA, source_path
 from footfall.queue.pages import Data, Log, Pages, Place, Row
 from footfall.seal import seal_of
+from footfall.sqlite import is_damage
 
 _PATIENCE_S: Final = 0.2
 """Those that were killed a moment ago are gone long before this."""
@@ -98,7 +99,7 @@ def _trouble(path: Path, known_source: str) -> str | None:
         try:
             found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & 0xFF not in DAMAGED_CODES:
+            if not is_damage(error):
                 raise
             found = str(error)
         if _has_unread_commits(path):

@@ -71,8 +71,9 @@ class ClickhouseSink:
 
     Args:
         database: stays the caller's.
-        is_alone: no other processor writes, which a lock makes sure of: what one call brings of a source is one insert.
-            Else each batch is, so that all processors mean the same by a position; batches have to be the same for all.
+        is_alone: no other processor writes the same sources, which a lock makes sure of: what one call brings of a
+            source is one insert. Else each batch is, so that all processors mean the same by a position; what is in a
+            batch has to be the same for all.
         clock: nanoseconds since 1970.
         monotonic: seconds that no one sets.
 
@@ -226,7 +227,7 @@ class ClickhouseSink:
 
     def _note_doubles(self, batches: Sequence[list[Entry] | None]) -> None:
         """Note which rows reports leave out, where another processor has inserted the same event meanwhile."""
-        keys = {} if self._is_alone else keys_in(batches)
+        keys = keys_in(batches)
         if not keys:
             return
         doubles = []

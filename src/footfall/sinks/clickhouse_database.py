@@ -74,9 +74,9 @@ _WRONG_SET_UP: Final = {
 }
 """By error code, what trying again will not mend."""
 
-_logger = logging.getLogger(__name__)
-# Every failure is told where it is met; the driver would log each a second time.
-logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
+# Every failure is told where it is met; the driver and what is under it would log each once more.
+for _name in ("clickhouse_connect", "urllib3.connectionpool"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 class ClickhouseUrl(Struct, frozen=True):

@@ -11,18 +11,9 @@ At the next start, or after a failure at the next `write`, an intent that was no
 again, which is safe at any point: what the file holds past the recorded length is a beginning of what was intended,
 and only the rest is appended. Nothing is ever truncated or rewritten: somebody may be reading along.
 
-State format, `visit_log.sqlite` (SQLite 3, WAL mode, `PRAGMA user_version` = 1):
-
-- `positions`: for each source the last `sequence` in the log, lines `written`, entries `skipped` by reason (JSON).
-- `intent`: at most one row: the file's `inode` in decimal (64 bits, more than SQLite's integers), its `length` before,
-  the last bytes `before` that place, and the exact `text` to append.
-- `intended`: the rows of `positions` that hold once the intent is fulfilled.
-- `log_end`: one row: where the log ended when the last intent was confirmed, as a `mark`: the file's inode, its length
-  and the CRC-32 of the last bytes before, with colons.
-
-Each row has a `seal`, the CRC-32 of its other columns. A state that is damaged is set aside. The queue is told of each
-mark, so a state that is lost, or older than the log, is made again: what the log holds after the mark is held against
-the batches after the position that came with it (`resume`).
+What is recorded is described in `footfall.sinks.visit_log_state`. The queue is told with each confirmation where the
+log ended, so a state that is lost, or older than the log, is made again: what the log holds after that place is held
+against the batches after the position that came with it (`resume`).
 
 A file is known by its inode and the bytes before the place, so that it is found under the name that a rotation gave it,
 and no other file is taken for it. The device is not recorded, since its number can change with each boot.
@@ -35,98 +26,29 @@ lines may still be on their way into it (logrotate's `delaycompress` is for that
 import errno
 import logging
 import os
-import sqlite3
 import stat
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
 
-import msgspec
-from msgspec import Struct
-
-from footfall.aside import set_aside
 from footfall.crashpoint import Point, reach
-from footfall.errors import DamagedFileError, FootfallError, UnreadableFileError
+from footfall.errors import DamagedFileError, FootfallError
 from footfall.event import Hit
 from footfall.filelock import FileLock
 from footfall.queue.base import Batch, Progress, SinkReport
-from footfall.queue.embedded import DAMAGED_CODES
-from footfall.seal import seal_of
 from footfall.sinks.base import LOST, UNREADABLE, VISIT_LOG, entries_of, missed_before
+from footfall.sinks.visit_log_state import BEFORE_BYTES, FILE_NAME, End, Intent, VisitLogState
 from footfall.visit_line import format_line
 
-STATE_NAME = "visit_log.sqlite"
 LOCK_NAME = "visit_log.lock"
 """In the state directory; held while a visits log is open."""
 
-_SCHEMA = """
-CREATE TABLE positions (
-    source TEXT PRIMARY KEY,
-    sequence INTEGER NOT NULL,
-    written INTEGER NOT NULL,
-    skipped TEXT NOT NULL,
-    seal INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE intended (
-    source TEXT PRIMARY KEY,
-    sequence INTEGER NOT NULL,
-    written INTEGER NOT NULL,
-    skipped TEXT NOT NULL,
-    seal INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE intent (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    inode TEXT NOT NULL,
-    length INTEGER NOT NULL,
-    before BLOB NOT NULL,
-    text BLOB NOT NULL,
-    seal INTEGER NOT NULL
-);
-CREATE TABLE log_end (id INTEGER PRIMARY KEY CHECK (id = 1), mark TEXT NOT NULL, seal INTEGER NOT NULL);
-"""
-_FORMAT = 1
 _MODE = 0o640
 _ENOUGH_BYTES = 4 * 1024 * 1024
 """An intent that has reached this takes no further batch."""
-_BEFORE_BYTES = 1_024
-_BUSY_S = 1.0
-"""Only a person with a tool can be in the way of the one writer."""
-_WAL_KEPT_BYTES = 16 * 1024 * 1024
-
-_TRY_AGAIN_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
-"""Errors after which SQLite has rolled the transaction back and trying again later is sound."""
 
 _log = logging.getLogger(__name__)
-
-
-class _End(Struct, frozen=True):
-    """A place in a file, which is known by what is before it."""
-
-    inode: int
-    length: int
-    digest: int
-
-    @classmethod
-    def of(cls, inode: int, length: int, before: bytes) -> Self:
-        return cls(inode, length, zlib.crc32(before[-_BEFORE_BYTES:]))
-
-    @classmethod
-    def parse(cls, mark: str) -> Self | None:
-        fields = mark.split(":")
-        return cls(*map(int, fields)) if len(fields) == 3 else None
-
-    def __str__(self) -> str:
-        return f"{self.inode}:{self.length}:{self.digest}"
-
-
-class _Intent(Struct, frozen=True):
-    inode: int
-    length: int
-    before: bytes
-    text: bytes
-    positions: dict[str, Progress]
 
 
 class VisitLog:
@@ -150,99 +72,54 @@ class VisitLog:
     def __init__(self, path: Path, state_dir: Path) -> None:
         # Two names of one log must not make two locks.
         self._path = path.resolve()
-        self._state_path = state_dir.resolve() / STATE_NAME
+        state_path = state_dir.resolve() / FILE_NAME
         self._broken: DamagedFileError | None = None
         log_lock = self._path.with_name(self._path.name + ".lock")
-        state_lock = self._state_path.with_name(LOCK_NAME)
+        state_lock = state_path.with_name(LOCK_NAME)
         with ExitStack() as held:
             with _naming("storage.path", self._path):
                 held.enter_context(FileLock(log_lock, purpose=f"the visits log {self._path}"))
                 self._fd = _open_named(self._path)
                 held.callback(lambda: os.close(self._fd))
-            with _naming("data_dir", self._state_path):
+            with _naming("data_dir", state_path):
                 if state_lock != log_lock:
-                    held.enter_context(FileLock(state_lock, purpose=f"the visits log's state {self._state_path}"))
-                self._open_state(held)
+                    held.enter_context(FileLock(state_lock, purpose=f"the visits log's state {state_path}"))
+                self._state = held.enter_context(closing(VisitLogState(state_path)))
             # A full disk is no reason not to start: hits are collected meanwhile, and `write` tries again.
             with suppress(OSError):
                 self._finish()
             self._held = held.pop_all()
 
-    def _open_state(self, held: ExitStack) -> None:
-        try:
-            self._db = self._load_state()
-        except UnreadableFileError as error:
-            aside = set_aside(self._state_path, "-wal", "-shm")
-            _log.error("%s It is kept as %s; the queue will tell where the visits log ends", error, aside)
-            self._db = self._load_state()
-        held.enter_context(closing(self._db))
-
-    def _load_state(self) -> sqlite3.Connection:
-        wal = self._state_path.with_name(f"{self._state_path.name}-wal")
-        if _is_empty(self._state_path) and not _is_empty(wal):
-            # SQLite would delete what is left.
-            raise UnreadableFileError(f"{self._state_path} is gone or empty.")
-        self._db = sqlite3.connect(self._state_path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-        try:
-            self._prepare_state()
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            if error.sqlite_errorcode & 0xFF in DAMAGED_CODES:
-                raise UnreadableFileError(f"{self._state_path} is damaged: {error}.") from error
-            raise OSError(str(error)) from error
-        except BaseException:
-            self._db.close()
-            raise
-        return self._db
-
-    def _prepare_state(self) -> None:
-        # Whether it still is the text that was written is for the seals to tell.
-        self._db.text_factory = lambda text: text.decode(errors="replace")
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
-        found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise UnreadableFileError(f"{self._state_path} is damaged: {found}.")
-        version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_FORMAT}; COMMIT")
-        elif version != _FORMAT:
-            raise DamagedFileError(f"{self._state_path} has format {version}; this Footfall reads format {_FORMAT}.")
-        self._positions = self._load_positions("positions")
-        self._intent = self._load_intent()
-        ends = self._sealed("SELECT mark, seal FROM log_end")
-        self._end = _End.parse(ends[0][0]) if ends else None
-
     # What a consumer calls.
 
     def progress(self) -> Mapping[str, Progress]:
-        return self._positions
+        return self._state.positions
 
     def mark(self) -> str:
-        return "" if self._end is None else str(self._end)
+        return "" if self._state.end is None else str(self._state.end)
 
     def resume(self, source: str, report: SinkReport | None, read: Callable[[int], Sequence[Batch]]) -> None:
         self._finish()
-        known = self._positions.get(source, Progress())
-        if report is not None and report.mark and (self._end is None or report.sequence > known.sequence):
-            _log.warning("%s is new, or older than the log; going on from what the queue was told", self._state_path)
+        known = self._state.positions.get(source, Progress())
+        if report is not None and report.mark and (self._state.end is None or report.sequence > known.sequence):
+            _log.warning("%s is new, or older than the log; going on from what the queue was told", self._state.path)
             known = Progress(report.sequence, report.sequence, report.written, report.skipped)
-            self._confirm({source: known}, _End.parse(report.mark))
+            self._state.confirm({source: known}, End.parse(report.mark))
         intent = self._lost_intent(source, known, read)
         if intent is not None:
             _log.warning("%s holds lines that its state did not tell of", self._path)
-            self._record(intent)
+            self._state.record(intent)
             self._finish()
         before = self._read_end()
-        if self._end is None:
+        if self._state.end is None:
             status = os.fstat(self._fd)
-            self._end = _End.of(status.st_ino, status.st_size, before)
+            self._state.end = End.of(status.st_ino, status.st_size, before)
 
     def write(self, batches: Sequence[Batch]) -> None:
         if self._broken is not None:
             raise self._broken
         self._finish()
-        reached = dict(self._positions)
+        reached = dict(self._state.positions)
         texts: list[bytes] = []
         moved: dict[str, Progress] = {}
         size = 0
@@ -271,36 +148,26 @@ class VisitLog:
 
     def _finish(self) -> None:
         """Bring the intent, if there is one, to its end, wherever it was left."""
-        intent = self._intent
+        intent = self._state.intent
         if intent is None:
             return
         if not self._find(intent):
             # The file is gone, and its lines with it.
             intent = self._intend(intent.text, intent.positions)
         self._append(intent)
-        end = _End.of(intent.inode, intent.length + len(intent.text), intent.before + intent.text[-_BEFORE_BYTES:])
-        self._confirm(intent.positions, end)
+        end = End.of(intent.inode, intent.length + len(intent.text), intent.before + intent.text[-BEFORE_BYTES:])
+        self._state.confirm(intent.positions, end)
 
-    def _intend(self, text: bytes, positions: dict[str, Progress]) -> _Intent:
+    def _intend(self, text: bytes, positions: dict[str, Progress]) -> Intent:
         """Record durably what is to be appended to the file that has the log's name now."""
         self._follow()
         status = os.fstat(self._fd)
-        intent = _Intent(status.st_ino, status.st_size, self._read_end(), text, positions)
-        self._record(intent)
+        intent = Intent(status.st_ino, status.st_size, self._read_end(), text, positions)
+        self._state.record(intent)
         reach(Point.VISIT_LOG_INTENDED)
         return intent
 
-    def _record(self, intent: _Intent) -> None:
-        with self._transaction():
-            row = (str(intent.inode), intent.length, intent.before)
-            self._db.execute(
-                "INSERT OR REPLACE INTO intent VALUES (1, ?, ?, ?, ?, ?)",
-                (*row, intent.text, seal_of(*row, zlib.crc32(intent.text))),
-            )
-            self._put_positions("intended", intent.positions)
-        self._intent = intent
-
-    def _append(self, intent: _Intent) -> None:
+    def _append(self, intent: Intent) -> None:
         """Make the file hold the intended text, durably."""
         if not intent.text:
             return
@@ -325,22 +192,9 @@ class VisitLog:
             raise self._broken from error
         reach(Point.VISIT_LOG_SYNCED)
 
-    def _confirm(self, positions: dict[str, Progress], end: _End | None) -> None:
-        """Move the position. Not synced: the next intent's sync covers it."""
-        with self._transaction(synced=False):
-            self._put_positions("positions", positions)
-            if end is not None:
-                self._db.execute("INSERT OR REPLACE INTO log_end VALUES (1, ?, ?)", (str(end), seal_of(str(end))))
-            self._db.execute("DELETE FROM intended")
-            self._db.execute("DELETE FROM intent")
-        reach(Point.VISIT_LOG_CONFIRMED)
-        self._positions = self._positions | positions
-        self._end = end
-        self._intent = None
-
     # What a state that was lost had to tell.
 
-    def _lost_intent(self, source: str, known: Progress, read: Callable[[int], Sequence[Batch]]) -> _Intent | None:
+    def _lost_intent(self, source: str, known: Progress, read: Callable[[int], Sequence[Batch]]) -> Intent | None:
         """The intent for the last batch after `known` that the log holds, in whole or in part; None if it has none."""
         found = None
         progress = known
@@ -349,12 +203,12 @@ class VisitLog:
                 for text, after, offset in _texts_in(fd, start, progress, read):
                     progress = after
                     if text:
-                        found = _Intent(os.fstat(fd).st_ino, offset, _before(fd, offset), text, {source: progress})
+                        found = Intent(os.fstat(fd).st_ino, offset, _before(fd, offset), text, {source: progress})
         return found
 
     def _places_after_end(self, held: ExitStack) -> Iterator[tuple[int, int]]:
         """Where there are lines that were written after the last known end, in the order of writing."""
-        end = self._end
+        end = self._state.end
         if end is None:
             return
         status = os.fstat(self._fd)
@@ -381,7 +235,7 @@ class VisitLog:
             pass
         self._exchange(_open_named(self._path))
 
-    def _find(self, intent: _Intent) -> bool:
+    def _find(self, intent: Intent) -> bool:
         """Make the intent's file the open one, whatever it is called by now; whether it is there at all."""
         if _is_file_of(intent, self._fd):
             return True
@@ -411,71 +265,13 @@ class VisitLog:
             DamagedFileError: it ends within a line.
         """
         length = os.fstat(self._fd).st_size
-        end = os.pread(self._fd, _BEFORE_BYTES, max(0, length - _BEFORE_BYTES))
+        end = os.pread(self._fd, BEFORE_BYTES, max(0, length - BEFORE_BYTES))
         if end and not end.endswith(b"\n"):
             raise DamagedFileError(
                 f"The visits log {self._path} ends within a line. If a storage with another data_dir was killed "
                 "while writing it, start that one once, so that it ends the line; else move the file away."
             )
         return end
-
-    # The state.
-
-    def _sealed(self, sql: str) -> list[list[Any]]:
-        """The rows, whose last column is the seal of the others."""
-        rows = []
-        for *row, seal in self._db.execute(sql):
-            if seal_of(*row) != seal:
-                raise UnreadableFileError(f"{self._state_path} is damaged: a row is not what was written.")
-            rows.append(row)
-        return rows
-
-    def _load_positions(self, table: str) -> dict[str, Progress]:
-        return {
-            source: Progress(sequence, sequence, written, msgspec.json.decode(skipped, type=dict[str, int]))
-            for source, sequence, written, skipped in self._sealed(
-                f"SELECT source, sequence, written, skipped, seal FROM {table}"
-            )
-        }
-
-    def _put_positions(self, table: str, positions: Mapping[str, Progress]) -> None:
-        for source, after in positions.items():
-            row = (source, after.sequence, after.written, msgspec.json.encode(after.skipped).decode())
-            self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?)", (*row, seal_of(*row)))
-
-    def _load_intent(self) -> _Intent | None:
-        row = self._db.execute("SELECT inode, length, before, text, seal FROM intent").fetchone()
-        if row is None:
-            return None
-        inode, length, before, text, seal = row
-        if not isinstance(text, bytes) or seal_of(inode, length, before, zlib.crc32(text)) != seal:
-            raise UnreadableFileError(f"{self._state_path} is damaged: the intent is not what was written.")
-        return _Intent(int(inode), length, before, text, self._load_positions("intended"))
-
-    @contextmanager
-    def _transaction(self, *, synced: bool = True) -> Iterator[None]:
-        try:
-            self._db.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._rollback()
-                raise
-            self._db.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
-            self._rollback()
-            code = error.sqlite_errorcode & 0xFF  # the primary code; the rest says where it happened
-            if code in _TRY_AGAIN_CODES:
-                raise OSError(f"{self._state_path} can't be written now: {error}") from error
-            self._broken = DamagedFileError(f"{self._state_path}: {error}. Look at the disk and start again.")
-            raise self._broken from error
-
-    def _rollback(self) -> None:
-        """SQLite may have rolled back by itself already, or be unable to."""
-        if self._db.in_transaction:
-            with suppress(sqlite3.DatabaseError):
-                self._db.execute("ROLLBACK")
 
 
 def _render(batch: Batch, before: Progress) -> tuple[bytes, Progress]:
@@ -539,14 +335,10 @@ def _texts_in(
 
 def _before(fd: int, offset: int) -> bytes:
     """The last bytes before a place in a file."""
-    return os.pread(fd, min(offset, _BEFORE_BYTES), max(0, offset - _BEFORE_BYTES))
+    return os.pread(fd, min(offset, BEFORE_BYTES), max(0, offset - BEFORE_BYTES))
 
 
-def _is_empty(path: Path) -> bool:
-    return not path.exists() or path.stat().st_size == 0
-
-
-def _is_file_of(intent: _Intent, fd: int) -> bool:
+def _is_file_of(intent: Intent, fd: int) -> bool:
     """Whether it is the file that the intent was for, and still has a name.
 
     The inode alone would not tell: when a file is deleted, the next one made may get its number.

@@ -1,0 +1,32 @@
+# Takes hits and events into a queue of its own, and brings them to the broker.
+# docker build --file deploy/docker/collector.Dockerfile --tag footfall-collector .
+ARG BASE=python:3.13.9-slim-bookworm
+
+FROM $BASE AS build
+WORKDIR /build
+COPY requirements-extras.txt .
+# All that is locked, by its hash; what this service needs is taken from there, with no network.
+RUN pip wheel --no-cache-dir --no-deps --require-hashes --requirement requirements-extras.txt --wheel-dir /wheels
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+RUN python -m venv --without-pip /opt/footfall \
+    && pip --python /opt/footfall install --no-cache-dir --no-index --find-links /wheels '.[kafka,rabbitmq]'
+
+FROM $BASE
+RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /var/lib/footfall footfall \
+    && install --directory --owner footfall --group footfall --mode 0750 /var/lib/footfall
+COPY --from=build /opt/footfall /opt/footfall
+ENV PATH=/opt/footfall/bin:$PATH \
+    FOOTFALL__DATA_DIR=/var/lib/footfall \
+    FOOTFALL__COLLECTOR__HOST=0.0.0.0
+# Settings that are no variables: mount an appsettings.json here.
+WORKDIR /etc/footfall
+USER 10001:10001
+VOLUME ["/var/lib/footfall"]
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+# Alive, not ready: a restart mends no full disk, and no broker or database that is away.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s \
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
+ENTRYPOINT ["footfall"]
+CMD ["run", "collector"]
