@@ -17,13 +17,14 @@ from pika.exceptions import (
     AMQPHeartbeatTimeout,
     ChannelClosedByBroker,
     ConnectionClosedByBroker,
+    ConnectionOpenAborted,
     IncompatibleProtocolError,
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
     StreamLostError,
 )
 
-_CONNECT_S: Final = 10.0
+_CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 10.0
 """What a question to the broker may take; some are for all of its nodes to answer."""
 _CLOSE_S: Final = 2.0
@@ -33,6 +34,7 @@ logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
 
 _PLAIN: Final[Mapping[type[BaseException], str]] = {
     AMQPHeartbeatTimeout: "it went silent",
+    ConnectionOpenAborted: f"no answer within {_CONNECT_S:g} s",
     IncompatibleProtocolError: "it closed the connection at once; is it RabbitMQ?",
     ProbableAccessDeniedError: "it refuses this user the virtual host, or has none of that name",
     ProbableAuthenticationError: "it refuses the user or the password",
@@ -77,6 +79,7 @@ class Connection:
         self._unconfirmed: set[int] = set()
         self._refused: set[int] = set()
         self._returned: set[str] = set()
+        parameters.socket_timeout = parameters.stack_timeout = _CONNECT_S
         self._loop = IOLoop()
         self._loop.activate_poller()
         self._pika = pika.SelectConnection(
@@ -85,7 +88,8 @@ class Connection:
         self._pika.add_on_connection_blocked_callback(self._on_blocked)
         self._pika.add_on_connection_unblocked_callback(self._on_unblocked)
         try:
-            self._demand(lambda: self._pika.is_open, _CONNECT_S, "no answer")
+            # pika keeps the time itself, and does not bear being hung up before it is through with a connection.
+            self._demand(lambda: self._pika.is_open, 3 * _CONNECT_S, "no answer")
         except OSError:
             self.close()
             raise
@@ -210,8 +214,12 @@ class Connection:
 
         timer = self._loop.call_later(timeout_s, end)
         while not (is_done() or is_over):
-            self._loop.poll()
-            self._loop.process_timeouts()
+            try:
+                self._loop.poll()
+                self._loop.process_timeouts()
+            except (AMQPError, AssertionError) as error:  # what came was no AMQP, or not when pika expects it
+                self._lose(self, error)
+                break
         self._loop.remove_timeout(timer)
         return not is_over
 

@@ -9,7 +9,7 @@ which can also be written `%2F`. Options:
 - `cacertfile`, `certfile`, `keyfile`: PEM files for TLS, where the system's authorities do not know the broker, or the
   broker wants to know its clients.
 
-Footfall makes what it needs, and expects to find it as it made it:
+Footfall makes what it needs. Streams that somebody made before, to be kept otherwise, are taken as they are:
 
 - 6 streams, `<name>-0` to `<name>-5`; the messages of a key are all in the one that its CRC-32 says. They keep 7 days
   (`x-max-age`) in segments of 64 MiB. A stream gives up whole segments only, so each keeps one at least, however old;
@@ -21,7 +21,8 @@ Footfall makes what it needs, and expects to find it as it made it:
   number, modulo how many they are, is their rank. `<name>.<group>.holder-<number>` makes sure of each stream.
 
 A message is one batch, of 32 MiB at most. RabbitMQ 3 takes 128 MiB; in RabbitMQ 4 `max_message_size` is 16 MiB unless
-it is raised. A stream's messages are confirmed when most of its nodes have written them, which is not yet synced.
+it is raised. A stream's messages are confirmed when most of its nodes have written them, which is not yet synced. And a
+node (seen with 3.10) that is killed within 5 s after it made the first stream of its life has forgotten all streams.
 
 **Quorum and classic queues can't take the streams' place**, so a broker without streams is refused. A queue forgets
 what was acknowledged, and has one position for all who read it. Each group would need a queue of its own, made before
