@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footfall.account import Account, SourceAccount, read_account
+from footfall.account import Account, RelayAccount, SourceAccount, read_account
 from footfall.event import Hit, decode_entries, encode_entries
 from footfall.queue.base import Batch, Message, Progress
 from footfall.queue.broker import BrokerFeed
@@ -111,12 +111,16 @@ def relay_all(queue: EmbeddedQueue, log: Log, *, at_once: int = KEPT) -> None:
         queue.report(RELAY, progress, mark=mark)
 
     feed = EmbeddedFeed(queue, RELAY)
-    with closing(Relay(log, fix)) as relay:
+    with closing(Relay(log, fix, ignore)) as relay:
         memory = feed.memory()
         relay.resume(memory.source, memory.report, memory.read)
         while batches := feed.read(relay.progress())[:at_once]:
             with suppress(OSError):
                 relay.write(batches)
+
+
+def ignore(account: RelayAccount) -> None:
+    """Nobody watches."""
 
 
 def drain(log: Log, output: Output, accounts: Path, *, safely: bool = True) -> None:
@@ -191,7 +195,7 @@ def test_a_unit_published_again_is_the_same(queue: EmbeddedQueue) -> None:
 
 
 def relay_once(queue: EmbeddedQueue, log: Log) -> None:
-    relay = Relay(log, lambda progress, mark: queue.report(RELAY, progress, mark=mark))
+    relay = Relay(log, lambda progress, mark: queue.report(RELAY, progress, mark=mark), ignore)
     relay.write(queue.read(0))
 
 
@@ -249,7 +253,7 @@ def test_an_account_is_kept(queue: EmbeddedQueue, tmp_path: Path) -> None:
 
     drain(log, output, tmp_path)
 
-    assert Account({queue.source: SourceAccount(3, 3, {})}) == read_account(tmp_path, "visit_log")
+    assert Account({queue.source: SourceAccount(3, 3, {})}) == read_account(tmp_path, "visit_log", Account)
 
 
 def test_a_relay_is_done_with_what_the_broker_has(queue: EmbeddedQueue) -> None:
@@ -260,6 +264,6 @@ def test_a_relay_is_done_with_what_the_broker_has(queue: EmbeddedQueue) -> None:
     def fix(progress: Progress, mark: str) -> None:
         queue.report(RELAY, progress, mark=mark)
 
-    with closing(Relay(log, fix)) as relay:
+    with closing(Relay(log, fix, ignore)) as relay:
         relay.write(queue.read(0))
         assert {queue.source: Progress(queue.last_sequence(), queue.last_sequence(), 3)} == relay.progress()
