@@ -136,9 +136,7 @@ class _QueueMetrics(Collector):
             entries = 0 if report is None else report.written
             yield CounterMetricFamily(telemetry.RELAY_CONFIRMED, "Messages that the broker has.", state.relay.confirmed)
             yield CounterMetricFamily(telemetry.RELAY_CONFIRMED_ENTRIES, "Entries that the broker has.", entries)
-            yield CounterMetricFamily(
-                telemetry.RELAY_FAILED, "Messages that are published again.", state.relay.failed
-            )
+            yield CounterMetricFamily(telemetry.RELAY_FAILED, "Messages that are published again.", state.relay.failed)
         yield GaugeMetricFamily(telemetry.QUEUE_BYTES, "What the queue takes on disk.", state.bytes)
 
 

@@ -44,7 +44,7 @@ def open_subscription(url: str, group: str, *, is_alone: bool) -> Subscription:
 
 
 def place_of(url: str) -> tuple[str, str]:
-    """The kind of broker, and what the messages' place in it is called: Kafka's topic, or what its streams begin with."""
+    """The kind of broker, and the name in it: Kafka's topic, or what the names of RabbitMQ's streams begin with."""
     parts = urlsplit(url)
     kind = _DRIVERS[parts.scheme]
     name = parts.path.removeprefix("/") if kind == "kafka" else dict(parse_qsl(parts.query)).get("name", "footfall")

@@ -1,5 +1,6 @@
-"""Spans by OpenTelemetry, in the terms of its messaging conventions
-(https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/, 1.43).
+"""Spans by OpenTelemetry, in the terms of its messaging conventions.
+
+They are at https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/, and not yet called stable.
 
 The relay's `send` is the root of a trace, and its context travels with the message. A consumer's `process` writes many
 messages at once, so it is a trace of its own and has a *link* to each message's `send`. Beside the conventions'
@@ -113,9 +114,9 @@ def open_spans(url: str, name: str) -> Spans:
     Raises:
         ValueError: a variable can't be used.
     """
-    logging.getLogger("opentelemetry").setLevel(logging.ERROR)  # an attempt that is made again is no news
     given = OTELResourceDetector().detect().attributes
     resource = Resource.create({"service.name": f"footfall-{name}", **given})
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    logging.getLogger("opentelemetry").setLevel(logging.ERROR)  # from now on it warns of what it will try again
     return Spans(provider, url)

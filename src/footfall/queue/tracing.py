@@ -58,14 +58,12 @@ def open_tracing(url: str | None, name: str) -> Tracing:
         raise BadSettingError(f"{protocol}: must be http/protobuf")
     try:
         from footfall.queue.opentelemetry import open_spans  # noqa: PLC0415 - an extra
+
+        return open_spans(url, name)
     except ModuleNotFoundError as error:
         raise BadSettingError(
             f"{asks}: traces need {error.name}; install it with: pip install 'footfall[opentelemetry]'"
         ) from None
-    except ValueError as error:
-        raise BadSettingError(f"OTEL_PROPAGATORS: {error}") from None
-    try:
-        return open_spans(url, name)
     except ValueError as error:
         raise BadSettingError(f"a variable that begins with OTEL_ can't be used: {error}") from None
 
