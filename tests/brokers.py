@@ -178,6 +178,11 @@ def require(name: str) -> Broker:
     return broker
 
 
+def some_topic() -> str:
+    """One that nobody else has."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
 def is_listening(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:

@@ -1,13 +1,13 @@
-"""What a consumer of a broker says of itself, in a small file, for the process beside it that answers `/ledger`.
+"""What a relay or a consumer of a broker says of itself, in a small file, for the process beside it that is asked.
 
 With the embedded queue the queue keeps this. A broker keeps no accounts, and a sink's own state is for its process
 alone. Nothing depends on the file: it is written anew at the next report, and not synced.
 
-File format: JSON, the fields of `Account`; `<sink>.account` in `data_dir`.
+File format: JSON, the fields of `Account`, or of `RelayAccount` for the relay; `<sink>.account` in `data_dir`.
 """
 
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -39,10 +39,22 @@ class Account(Struct, frozen=True):
     trouble: str | None = None
 
 
-_decode = msgspec.json.Decoder(Account).decode
+class RelayAccount(Struct, frozen=True):
+    """What became of the messages of a relay, since it was started.
+
+    Attributes:
+        confirmed: how many the broker has.
+        failed: how often it did not confirm one; it was published again, or will be.
+    """
+
+    confirmed: int = 0
+    failed: int = 0
 
 
-def write_account(directory: Path, sink: str, account: Account) -> None:
+_Kind = TypeVar("_Kind", Account, RelayAccount)
+
+
+def write_account(directory: Path, sink: str, account: Account | RelayAccount) -> None:
     """Replace what was said before.
 
     Raises:
@@ -54,9 +66,9 @@ def write_account(directory: Path, sink: str, account: Account) -> None:
     making.replace(path)
 
 
-def read_account(directory: Path, sink: str) -> Account:
+def read_account(directory: Path, sink: str, kind: type[_Kind]) -> _Kind:
     """What was said last; nothing where nothing was, or where it can't be read."""
     try:
-        return _decode((directory / (sink + SUFFIX)).read_bytes())
+        return msgspec.json.decode((directory / (sink + SUFFIX)).read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError):
-        return Account()
+        return kind()

@@ -10,6 +10,7 @@ from typing import Final
 from footfall.crashpoint import Point, reach
 from footfall.errors import TurnOverError
 from footfall.queue.base import Feed, Progress
+from footfall.queue.tracing import OFF, Tracing
 from footfall.sinks.base import LOST, Sink
 
 POLL_S: Final = 0.05
@@ -29,6 +30,7 @@ def take_turns(
     stop: threading.Event,
     *,
     on_turn: Callable[[], None],
+    tracing: Tracing = OFF,
 ) -> None:
     """Consume whenever it is this consumer's turn, until `stop` is set.
 
@@ -37,6 +39,7 @@ def take_turns(
         open_sink: opens the sink as it is now.
         stop: tells to end.
         on_turn: called when a sink is open and has found its place.
+        tracing: where a span is made for each write.
 
     Raises:
         DamagedFileError: going on would not be safe.
@@ -54,7 +57,7 @@ def take_turns(
             continue
         has_said = False
         with closing(sink):
-            consumer = Consumer(feed, sink)
+            consumer = Consumer(feed, sink, tracing)
             try:
                 consumer.resume()
                 on_turn()
@@ -66,9 +69,10 @@ def take_turns(
 class Consumer:
     """Runs in a thread of its own, with a feed and a sink that nobody else uses."""
 
-    def __init__(self, feed: Feed, sink: Sink) -> None:
+    def __init__(self, feed: Feed, sink: Sink, tracing: Tracing = OFF) -> None:
         self._feed = feed
         self._sink = sink
+        self._tracing = tracing
         self._is_resumed = False
         self._trouble: str | None = None
 
@@ -112,7 +116,8 @@ class Consumer:
                     continue
                 reach(Point.CONSUMER_READ, self._sink.name)
                 wrote_at = time.monotonic()
-                self._sink.write(batches)
+                with self._tracing.writing(self._sink.name, batches):
+                    self._sink.write(batches)
             except OSError as error:
                 self._fail(error)
                 stop.wait(RETRY_S)

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from footfall import telemetry
 from footfall.queue.embedded import QueueState
+from footfall.queue.relay import RELAY
 
 PATHS: Final = frozenset({"/healthz", "/readyz", "/ledger", "/metrics"})
 
@@ -124,7 +125,18 @@ class _QueueMetrics(Collector):
         for name, lag in state.lag_batches.items():
             batches.add_metric([name], lag)
             seconds.add_metric([name], state.lag_seconds[name])
-        yield from (written, skipped, pending, batches, seconds)
+        turns = GaugeMetricFamily(
+            telemetry.SINK_HAS_TURN, "Whether a consumer here has the turn to write.", labels=["sink"]
+        )
+        for name, has_turn in state.has_turn.items():
+            turns.add_metric([name], has_turn)
+        yield from (written, skipped, pending, batches, seconds, turns)
+        if state.relay is not None:
+            report = state.sinks.get(RELAY)
+            entries = 0 if report is None else report.written
+            yield CounterMetricFamily(telemetry.RELAY_CONFIRMED, "Messages that the broker has.", state.relay.confirmed)
+            yield CounterMetricFamily(telemetry.RELAY_CONFIRMED_ENTRIES, "Entries that the broker has.", entries)
+            yield CounterMetricFamily(telemetry.RELAY_FAILED, "Messages that are published again.", state.relay.failed)
         yield GaugeMetricFamily(telemetry.QUEUE_BYTES, "What the queue takes on disk.", state.bytes)
 
 

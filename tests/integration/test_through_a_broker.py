@@ -3,14 +3,13 @@
 import os
 import signal
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from brokers import BROKERS, Broker, require
+from brokers import BROKERS, Broker, require, some_topic
 from footfall.crashpoint import VARIABLE, Point
 from footfall.queue.relay import RELAY
 from harness import Footfall, eventually
@@ -64,10 +63,6 @@ def services(tmp_path: Path) -> Iterator[Services]:
     made = Services(tmp_path)
     yield made
     made.kill()
-
-
-def some_topic() -> str:
-    return f"test-{uuid.uuid4().hex[:12]}"
 
 
 def test_one_machine_with_a_broker_is_as_without(broker: Broker, services: Services) -> None:

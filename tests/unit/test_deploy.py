@@ -10,9 +10,15 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
-from footfall import config
+from footfall import config, telemetry
+from footfall.account import RelayAccount
+from footfall.observe import Observer
 from footfall.processes.parts import ROLES
+from footfall.queue.base import SinkReport
+from footfall.queue.embedded import QueueState
+from footfall.sinks.base import VISIT_LOG
 from harness import needs_tool
 
 ROOT = Path(__file__).parents[2]
@@ -206,3 +212,50 @@ def test_workflow_runs_what_ci_runs_and_builds_the_images() -> None:
     jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))["jobs"]
     assert ".ci/run" in [step.get("run") for step in jobs["test"]["steps"]]
     assert sorted(ROLES) == sorted(jobs["images"]["strategy"]["matrix"]["service"])
+
+
+def _sample_names() -> set[str]:
+    """What `/metrics` can show: a counter's name ends in `_total` there."""
+    told = QueueState(
+        received=1,
+        refused={"invalid": 1},
+        last_sequence=1,
+        sinks={VISIT_LOG: SinkReport(1, 1, 1, {"event": 1}, "", None)},
+        lag_batches={VISIT_LOG: 1},
+        lag_seconds={VISIT_LOG: 1.0},
+        bytes=1,
+        has_turn={VISIT_LOG: True},
+        relay=RelayAccount(),
+    )
+    text = Observer(lambda: told, sinks=(VISIT_LOG,), checks={}).answer("/metrics").body.decode()
+    return {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
+
+
+def test_every_metric_is_in_the_dashboard() -> None:
+    """And nothing that is not there to be shown."""
+    dashboard = json.loads((DEPLOY / "grafana" / "footfall.json").read_text("utf-8"))
+    shown = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel.get("targets", [])
+        for name in re.findall(r"\bfootfall_\w+", target["expr"])
+    }
+    named = {name for name in vars(telemetry).values() if isinstance(name, str) and name.startswith("footfall_")}
+
+    assert _sample_names() == shown
+    assert named == {name.removesuffix("_total") for name in shown}
+
+
+def test_the_dashboard_asks_whatever_data_source_is_chosen() -> None:
+    """None of somebody else's is written down in it."""
+    text = (DEPLOY / "grafana" / "footfall.json").read_text("utf-8")
+
+    assert {"${datasource}"} == set(re.findall(r'"uid": "([^"]*)"', text)) - {"footfall"}
+
+
+def test_prometheus_scrapes_with_a_token_from_a_file() -> None:
+    """A token in the file itself would be in a repository soon."""
+    settings = yaml.safe_load((DEPLOY / "prometheus.yml").read_text("utf-8"))
+
+    [job] = settings["scrape_configs"]
+    assert ["credentials_file"] == list(job["authorization"])

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footfall.account import Account, SourceAccount, read_account
+from footfall.account import Account, RelayAccount, SourceAccount, read_account
 from footfall.event import Hit, decode_entries, encode_entries
+from footfall.filelock import is_held
 from footfall.queue.base import Batch, Message, Progress
-from footfall.queue.broker import BrokerFeed
+from footfall.queue.broker import TURN_SUFFIX, BrokerFeed
 from footfall.queue.embedded import EmbeddedQueue
 from footfall.queue.embedded_feed import EmbeddedFeed
 from footfall.queue.envelope import decode_envelope
@@ -111,12 +112,16 @@ def relay_all(queue: EmbeddedQueue, log: Log, *, at_once: int = KEPT) -> None:
         queue.report(RELAY, progress, mark=mark)
 
     feed = EmbeddedFeed(queue, RELAY)
-    with closing(Relay(log, fix)) as relay:
+    with closing(Relay(log, fix, ignore)) as relay:
         memory = feed.memory()
         relay.resume(memory.source, memory.report, memory.read)
         while batches := feed.read(relay.progress())[:at_once]:
             with suppress(OSError):
                 relay.write(batches)
+
+
+def ignore(account: RelayAccount) -> None:
+    """Nobody watches."""
 
 
 def drain(log: Log, output: Output, accounts: Path, *, safely: bool = True) -> None:
@@ -191,7 +196,7 @@ def test_a_unit_published_again_is_the_same(queue: EmbeddedQueue) -> None:
 
 
 def relay_once(queue: EmbeddedQueue, log: Log) -> None:
-    relay = Relay(log, lambda progress, mark: queue.report(RELAY, progress, mark=mark))
+    relay = Relay(log, lambda progress, mark: queue.report(RELAY, progress, mark=mark), ignore)
     relay.write(queue.read(0))
 
 
@@ -249,7 +254,35 @@ def test_an_account_is_kept(queue: EmbeddedQueue, tmp_path: Path) -> None:
 
     drain(log, output, tmp_path)
 
-    assert Account({queue.source: SourceAccount(3, 3, {})}) == read_account(tmp_path, "visit_log")
+    assert Account({queue.source: SourceAccount(3, 3, {})}) == read_account(tmp_path, "visit_log", Account)
+
+
+def test_what_became_of_the_messages_is_told(queue: EmbeddedQueue) -> None:
+    """After each attempt, so a broker that is away shows."""
+    log = Log()
+    log.fails = [False, True]
+    told: list[RelayAccount] = []
+    fill(queue, 0, 1)
+
+    with closing(Relay(log, lambda *_: None, told.append)) as relay:
+        for _ in range(3):
+            with suppress(OSError):
+                relay.write(queue.read(0))
+
+    assert [RelayAccount(0, 1), RelayAccount(0, 2), RelayAccount(1, 2)] == told
+
+
+def test_whose_turn_it_is_shows(tmp_path: Path) -> None:
+    """While a consumer has it, and no longer."""
+    turn = tmp_path / f"visit_log{TURN_SUFFIX}"
+    feed = BrokerFeed(Log(), "visit_log", accounts=tmp_path)
+    before = is_held(turn)
+
+    feed.wait_for_turn(threading.Event())
+    while_it_has = is_held(turn)
+    feed.close()
+
+    assert (False, True, False) == (before, while_it_has, is_held(turn))
 
 
 def test_a_relay_is_done_with_what_the_broker_has(queue: EmbeddedQueue) -> None:
@@ -260,6 +293,6 @@ def test_a_relay_is_done_with_what_the_broker_has(queue: EmbeddedQueue) -> None:
     def fix(progress: Progress, mark: str) -> None:
         queue.report(RELAY, progress, mark=mark)
 
-    with closing(Relay(log, fix)) as relay:
+    with closing(Relay(log, fix, ignore)) as relay:
         relay.write(queue.read(0))
         assert {queue.source: Progress(queue.last_sequence(), queue.last_sequence(), 3)} == relay.progress()

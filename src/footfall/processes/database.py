@@ -13,6 +13,7 @@ from footfall.filelock import Presence
 from footfall.gate import Gate
 from footfall.processes.parts import DATABASE_PRESENCE, PROCESSOR, REPORTING, observer, open_feed
 from footfall.processes.web import serve
+from footfall.queue.tracing import open_tracing
 from footfall.reporting.api import build_app
 from footfall.reporting.base import Reports
 from footfall.sinks.base import DATABASE, Sink
@@ -68,12 +69,13 @@ def _processing(lifeline: Lifeline, settings: Settings, roles: tuple[str, ...], 
     if PROCESSOR not in roles:
         yield
         return
+    tracing = open_tracing(settings.queue.url, DATABASE)
     feed = open_feed(settings, DATABASE, is_alone=database.is_alone)
     failures: list[Exception] = []
 
     def process() -> None:
         try:
-            take_turns(feed, database.open_sink, lifeline.stop, on_turn=lambda: None)
+            take_turns(feed, database.open_sink, lifeline.stop, on_turn=lambda: None, tracing=tracing)
         except Exception as error:  # noqa: BLE001 - raised again below, in the main thread
             failures.append(error)
             lifeline.stop_now()
@@ -86,5 +88,6 @@ def _processing(lifeline: Lifeline, settings: Settings, roles: tuple[str, ...], 
         lifeline.stop.set()
         thread.join()
         feed.close()
+        tracing.close()
     if failures:
         raise failures[0]

@@ -7,14 +7,14 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Final
 
-from footfall.account import Account, read_account
+from footfall.account import Account, RelayAccount, read_account
 from footfall.config import Settings
 from footfall.errors import FootfallError
 from footfall.filelock import is_held
 from footfall.observe import Check, Observer
 from footfall.queue import drivers
 from footfall.queue.base import Feed, Publisher, SinkReport
-from footfall.queue.broker import BrokerFeed
+from footfall.queue.broker import TURN_SUFFIX, BrokerFeed
 from footfall.queue.embedded import FILE_NAME, EmbeddedQueue, QueueState
 from footfall.queue.embedded_feed import EmbeddedFeed
 from footfall.queue.relay import RELAY
@@ -102,7 +102,7 @@ def observer(settings: Settings, roles: tuple[str, ...], own: dict[str, Check] |
         return
     with ExitStack() as held:
         local = held.enter_context(closing(open_queue(settings))) if COLLECTOR in roles else None
-        checks = _checks(settings, roles, lambda sink: read_account(settings.data_path, sink).trouble)
+        checks = _checks(settings, roles, lambda sink: read_account(settings.data_path, sink, Account).trouble)
         state = partial(_broker_state, settings, sinks, local)
         yield Observer(state, sinks=sinks or ((RELAY,) if COLLECTOR in roles else ()), checks=checks | (own or {}))
 
@@ -127,7 +127,7 @@ def _broker_state(settings: Settings, sinks: tuple[str, ...], local: EmbeddedQue
 
     A source's entries count as received as soon as anybody here knows of them: the queue of this machine, or a sink.
     """
-    accounts = {sink: read_account(settings.data_path, sink) for sink in sinks}
+    accounts = {sink: read_account(settings.data_path, sink, Account) for sink in sinks}
     state = QueueState(0, {}, 0, {}, {}, {}, 0) if local is None else local.state()
     received = {} if local is None else {local.source: state.received}
     for account in accounts.values():
@@ -146,6 +146,8 @@ def _broker_state(settings: Settings, sinks: tuple[str, ...], local: EmbeddedQue
         state.lag_batches | {sink: account.lag_batches for sink, account in accounts.items()},
         state.lag_seconds | ages,
         state.bytes,
+        {sink: is_held(settings.data_path / (sink + TURN_SUFFIX)) for sink in sinks},
+        None if local is None else read_account(settings.data_path, RELAY, RelayAccount),
     )
 
 

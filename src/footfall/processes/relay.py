@@ -1,7 +1,8 @@
 """The relay's process: the embedded queue into a broker."""
 
-from contextlib import closing
+from contextlib import closing, suppress
 
+from footfall.account import RelayAccount, write_account
 from footfall.config import Settings
 from footfall.consumer import take_turns
 from footfall.errors import QueueBrokenError, QueueFullError
@@ -10,6 +11,7 @@ from footfall.processes.parts import RELAY_LOCK, give_way, open_publisher, open_
 from footfall.queue.base import Progress
 from footfall.queue.embedded_feed import EmbeddedFeed
 from footfall.queue.relay import RELAY, Relay
+from footfall.queue.tracing import open_tracing
 from footfall.supervisor import Lifeline
 
 
@@ -28,10 +30,14 @@ def run(lifeline: Lifeline, settings: Settings) -> None:
         except (QueueFullError, QueueBrokenError) as error:
             raise OSError(str(error)) from error
 
+    def tell(account: RelayAccount) -> None:
+        with suppress(OSError):  # the disk is full, and the queue will say so
+            write_account(settings.data_path, RELAY, account)
+
     def open_relay() -> Relay:
-        return Relay(open_publisher(settings), fix)
+        return Relay(open_publisher(settings), fix, tell, tracing)
 
     # Two relays of one queue would cut it into units that overlap.
     lock = FileLock(settings.data_path / RELAY_LOCK, purpose="the relay of this queue")
-    with lock, closing(EmbeddedFeed(queue, RELAY)) as feed:
+    with lock, closing(open_tracing(settings.queue.url, RELAY)) as tracing, closing(EmbeddedFeed(queue, RELAY)) as feed:
         take_turns(feed, open_relay, lifeline.stop, on_turn=lifeline.ready)

@@ -7,6 +7,7 @@ from footfall.config import Settings
 from footfall.consumer import take_turns
 from footfall.filelock import Presence
 from footfall.processes.parts import STORAGE_PRESENCE, give_way, open_feed
+from footfall.queue.tracing import open_tracing
 from footfall.sinks.base import VISIT_LOG
 from footfall.sinks.visit_log import VisitLog
 from footfall.supervisor import Lifeline
@@ -23,8 +24,11 @@ def run(lifeline: Lifeline, settings: Settings) -> None:
     def open_log() -> VisitLog:
         return VisitLog(Path(settings.storage.path), settings.data_path)
 
-    presence = Presence(settings.data_path / STORAGE_PRESENCE)
-    with presence, closing(open_feed(settings, VISIT_LOG, is_alone=True)) as feed:
+    with (
+        Presence(settings.data_path / STORAGE_PRESENCE),
+        closing(open_tracing(settings.queue.url, VISIT_LOG)) as tracing,
+        closing(open_feed(settings, VISIT_LOG, is_alone=True)) as feed,
+    ):
         if settings.queue.is_broker:
             lifeline.ready()  # to wait while another storage writes is all that is asked of it
-        take_turns(feed, open_log, lifeline.stop, on_turn=lifeline.ready)
+        take_turns(feed, open_log, lifeline.stop, on_turn=lifeline.ready, tracing=tracing)

@@ -22,6 +22,7 @@ class Batch(Struct, frozen=True):
         payload: their bytes, as `footfall.event.encode_entries` wrote them.
         is_damaged: the bytes are no longer those that were committed; what they were can't be told.
         before: how many entries of this source were committed before it. A sink that has dealt with fewer missed some.
+        context: the trace context it was published in, W3C's headers by name; empty where nothing is traced.
     """
 
     source: str
@@ -31,6 +32,7 @@ class Batch(Struct, frozen=True):
     payload: bytes
     is_damaged: bool = False
     before: int = 0
+    context: dict[str, str] = {}
 
 
 class Progress(Struct, frozen=True):

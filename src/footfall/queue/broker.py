@@ -4,18 +4,21 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
 from footfall.account import Account, SourceAccount, write_account
+from footfall.filelock import Presence
 from footfall.queue.base import Batch, Message, Progress, Subscription
 from footfall.queue.envelope import decode_envelope
 
 POLL_S: Final = 0.05
 """How long to wait for a message when there is nothing to write."""
+TURN_SUFFIX: Final = ".turn"
+"""A presence beside the account: held while this consumer is the one, or one of those, that the broker gives to."""
 ENOUGH_BYTES: Final = 4 * 1024 * 1024
 """With so much waiting for the sink no more is taken from the broker."""
 
@@ -48,6 +51,7 @@ class BrokerFeed:
         self._sink = sink
         self._accounts = accounts
         self._account: Account | None = None
+        self._turn = ExitStack()
         self._forget()
 
     def _forget(self) -> None:
@@ -60,7 +64,12 @@ class BrokerFeed:
 
     def wait_for_turn(self, stop: threading.Event) -> bool:
         self._forget()
-        return self._subscription.wait_for_turn(stop)
+        self._turn.close()
+        has_turn = self._subscription.wait_for_turn(stop)
+        if has_turn:
+            with suppress(OSError):  # the disk is full, and the sink will say so
+                self._turn.enter_context(Presence(self._accounts / (self._sink + TURN_SUFFIX)))
+        return has_turn
 
     def memory(self) -> None:
         return None
@@ -107,6 +116,7 @@ class BrokerFeed:
         return True  # whoever is next goes on
 
     def close(self) -> None:
+        self._turn.close()
         self._subscription.close()
 
     def _take(self, messages: Sequence[Message], positions: Mapping[str, Progress]) -> None:

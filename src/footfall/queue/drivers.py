@@ -2,7 +2,7 @@
 
 import importlib
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from footfall.errors import BadSettingError
 from footfall.queue.base import Publisher, Subscription
@@ -41,6 +41,14 @@ def open_subscription(url: str, group: str, *, is_alone: bool) -> Subscription:
         BadSettingError: as `check_url`.
     """
     return cast(Subscription, _driver(url).open_subscription(url, group, is_alone=is_alone))
+
+
+def place_of(url: str) -> tuple[str, str]:
+    """The kind of broker, and the name in it: Kafka's topic, or what the names of RabbitMQ's streams begin with."""
+    parts = urlsplit(url)
+    kind = _DRIVERS[parts.scheme]
+    name = parts.path.removeprefix("/") if kind == "kafka" else dict(parse_qsl(parts.query)).get("name", "footfall")
+    return kind, name
 
 
 def _driver(url: str) -> Any:  # noqa: ANN401 - a module

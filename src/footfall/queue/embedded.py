@@ -42,6 +42,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from footfall.account import RelayAccount
 from footfall.crashpoint import Point, reach
 from footfall.errors import (
     AlreadyInUseError,
@@ -128,7 +129,12 @@ class ImportMark(Struct, frozen=True):
 
 
 class QueueState(Struct, frozen=True):
-    """The queue at one moment, read in one transaction, so that its figures fit together."""
+    """The queue at one moment, read in one transaction, so that its figures fit together.
+
+    Attributes:
+        has_turn: with a broker: by sink, whether a consumer here is one that the broker gives to.
+        relay: with a broker, and a collector here: what became of the messages.
+    """
 
     received: int
     refused: dict[str, int]
@@ -137,6 +143,8 @@ class QueueState(Struct, frozen=True):
     lag_batches: dict[str, int]
     lag_seconds: dict[str, float]
     bytes: int
+    has_turn: dict[str, bool] = {}
+    relay: RelayAccount | None = None
 
 
 class EmbeddedQueue:

@@ -32,7 +32,16 @@ class Envelope(Struct, frozen=True, array_like=True):
     def batch(self) -> Batch:
         """The batch; damaged if its payload is no longer what was published."""
         is_damaged = self.is_damaged or self.checksum != zlib.crc32(self.payload)
-        return Batch(self.source, self.sequence, self.committed_ns, self.count, self.payload, is_damaged, self.before)
+        return Batch(
+            self.source,
+            self.sequence,
+            self.committed_ns,
+            self.count,
+            self.payload,
+            is_damaged,
+            self.before,
+            self.context,
+        )
 
 
 _decode = msgspec.msgpack.Decoder(Envelope).decode

@@ -10,10 +10,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from footfall.account import RelayAccount
 from footfall.crashpoint import Point, reach
 from footfall.event import join_entries
 from footfall.queue.base import Batch, Progress, Publisher, SinkReport
 from footfall.queue.envelope import encode_envelope
+from footfall.queue.tracing import OFF, Tracing
 
 RELAY: Final = "relay"
 """What the queue knows it by: to the queue it is a sink like others."""
@@ -29,13 +31,24 @@ class Relay:
     Args:
         publisher: the way into the broker; handed over.
         fix: records durably, with the progress so far, up to which sequence the next unit goes (a `mark`).
+        tell: notes, for whoever watches, what became of the messages so far.
+        tracing: where spans are made.
     """
 
     name = RELAY
 
-    def __init__(self, publisher: Publisher, fix: Callable[[Progress, str], None]) -> None:
+    def __init__(
+        self,
+        publisher: Publisher,
+        fix: Callable[[Progress, str], None],
+        tell: Callable[[RelayAccount], None],
+        tracing: Tracing = OFF,
+    ) -> None:
         self._publisher = publisher
         self._fix = fix
+        self._tell = tell
+        self._tracing = tracing
+        self._account = RelayAccount()
         self._progress: dict[str, Progress] = {}
         self._unit_end = 0
 
@@ -63,7 +76,7 @@ class Relay:
             unit = self._next_unit(batches, before)
             batches = batches[len(unit) :]
             joined = _join(unit)
-            self._publisher.publish(joined.source, encode_envelope(joined, {}))
+            self._publish(joined)
             reach(Point.RELAY_CONFIRMED)
             # Nothing is skipped: what was lost or damaged here is for the sinks to count.
             written = joined.before + joined.count
@@ -71,6 +84,20 @@ class Relay:
 
     def close(self) -> None:
         self._publisher.close()
+
+    def _publish(self, unit: Batch) -> None:
+        confirmed, failed = self._account.confirmed, self._account.failed
+        try:
+            with self._tracing.sending(unit) as context:
+                self._publisher.publish(unit.source, encode_envelope(unit, context))
+        except OSError:
+            failed += 1
+            raise
+        else:
+            confirmed += 1
+        finally:
+            self._account = RelayAccount(confirmed, failed)
+            self._tell(self._account)
 
     def _next_unit(self, batches: Sequence[Batch], before: Progress) -> Sequence[Batch]:
         """The batches of the next unit, whose end is on disk."""
