@@ -31,7 +31,10 @@ def export(export_path: Path, settings_path: Path | None) -> None:
     are not in the database, and so not in FILE.
     """
     settings = config.load(settings_path).settings
-    _refuse_clickhouse(settings, "export")
+    if settings.database.is_clickhouse:
+        raise BadUsageError(
+            "footfall export reads DuckDB. ClickHouse exports by its own means: SELECT ... INTO OUTFILE (database.url)."
+        )
     path = settings.database_path
     if not path.exists():
         raise FootfallError(f"There is no database at {path.absolute()} (data_dir, database.url).")
@@ -87,7 +90,9 @@ def rebuild(
         raise BadUsageError("--events is used instead of a visits log: leave out --log and --site.")
     sites = dict(map(_site, pairs))
     settings = config.load(settings_path).settings
-    _refuse_clickhouse(settings, "rebuild")
+    if settings.database.is_clickhouse:
+        _fill(settings, export_path)
+        return
     service.prepare(settings)
     with (
         _database_lock(settings),
@@ -114,12 +119,27 @@ def rebuild(
     click.echo("\n".join(_summary(report)))
 
 
-def _refuse_clickhouse(settings: config.Settings, command: str) -> None:
-    if settings.database.is_clickhouse:
+def _fill(settings: config.Settings, export_path: Path | None) -> None:
+    if export_path is None:
         raise BadUsageError(
-            f"footfall {command} works with DuckDB only. In ClickHouse, use its own means: BACKUP DATABASE, RESTORE, "
-            "and SELECT ... INTO OUTFILE (database.url)."
+            "ClickHouse is filled from an export: footfall rebuild --events FILE. What it has itself is brought back "
+            "by its own means, BACKUP and RESTORE (database.url)."
         )
+    # Extras, which nobody needs for DuckDB.
+    from footfall.fill import fill_from_export  # noqa: PLC0415
+    from footfall.sinks.clickhouse_database import open_clickhouse  # noqa: PLC0415
+
+    assert settings.database.url is not None
+    try:
+        with (
+            LogFile(export_path) as file,
+            closing(open_clickhouse(settings.database.url)) as database,
+            _bar(file.size) as on_progress,
+        ):
+            count = fill_from_export(database, Export(file), on_progress=on_progress)
+    except OSError as error:
+        raise FootfallError(f"{error}. The same command goes on where this one ended.") from error
+    click.echo(f"ClickHouse has {count:,} events from the export.")
 
 
 def _database_lock(settings: config.Settings) -> FileLock:

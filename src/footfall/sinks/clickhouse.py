@@ -42,7 +42,7 @@ from footfall.sinks.salts import SALT_AGE, Steadiness
 LOOK_AGE: Final = timedelta(minutes=10)
 """How often to look for salts that other processors have made, and nobody may have forgotten."""
 
-_TYPES: Final = {
+EVENT_TYPES: Final = {
     **dict.fromkeys(COLUMNS, "String"),
     **dict.fromkeys(("time", "received_at"), "DateTime64(6, 'UTC')"),
     **dict.fromkeys(("site_id", "event_type", "source", "browser", "os", "device"), "LowCardinality(String)"),
@@ -51,7 +51,7 @@ _TYPES: Final = {
     "sequence": "UInt64",
     "event_key": "Int128",
 }
-_POSITION: Final = {"source": "String", "sequence": "UInt64", "written": "UInt64", "skipped": "String"}
+POSITION_TYPES: Final = {"source": "String", "sequence": "UInt64", "written": "UInt64", "skipped": "String"}
 _SALT: Final = {"day": "Int32", "generation": "UInt32", "salt": "String", "made_at": "DateTime64(6, 'UTC')"}
 _DOUBLE: Final = {
     "site_id": "LowCardinality(String)",
@@ -182,12 +182,12 @@ class ClickhouseSink:
             added = rows_of(batch, entries, after, self._salts, seen)
             after = added.progress
             rows += [
-                (*_stored(row), source, batch.sequence, key) for row, key in zip(added.rows, added.keys, strict=True)
+                (*stored(row), source, batch.sequence, key) for row, key in zip(added.rows, added.keys, strict=True)
             ]
             if added.rows:
                 sequences.add(batch.sequence)
         if rows:
-            self._db.insert("events", _TYPES, rows, f"{source}:{before.sequence}")
+            self._db.insert("events", EVENT_TYPES, rows, f"{source}:{before.sequence}")
         reach(Point.CLICKHOUSE_INSERTED)
         if keys or source not in self._proven:
             there = self._count(source, before.sequence)
@@ -251,7 +251,7 @@ class ClickhouseSink:
         after = msgspec.structs.replace(after, safe_sequence=after.sequence)
         self._db.insert(
             "positions",
-            _POSITION,
+            POSITION_TYPES,
             [(source, after.sequence, after.written, msgspec.json.encode(after.skipped).decode())],
             f"{source}:{after.sequence}",
         )
@@ -375,7 +375,7 @@ def _microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
-def _stored(row: Row) -> tuple[Any, ...]:
+def stored(row: Row) -> tuple[Any, ...]:
     """A row as the table has it: moments as numbers, and no text for what is not known."""
     time, received_at, *rest = row
     return _microseconds(time), _microseconds(received_at), *("" if value is None else value for value in rest)

@@ -1,0 +1,72 @@
+"""Exported events into ClickHouse: the way from DuckDB to there.
+
+Rows go in by the thousand, each part with a token made from the file, so that the same command goes on where it was
+interrupted and adds nothing twice. The positions go in last. A processor that is started then goes on behind the last
+batch that DuckDB had, and until then there is nothing that could be taken for a whole database.
+
+What an export does not have is left behind: which event had which `event_id`. So an event that was counted before and
+is sent again afterwards counts again, if that is within 24 hours.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from footfall.enrich import Row
+from footfall.errors import BadUsageError
+from footfall.export import Export
+from footfall.sinks.clickhouse import EVENT_TYPES, POSITION_TYPES, stored
+from footfall.sinks.clickhouse_database import ClickhouseDatabase
+
+SOURCE: Final = "export"
+"""What `events.queue` says of rows that came from no queue that is known here."""
+
+_PART_ROWS: Final = 50_000
+
+
+def fill_from_export(
+    database: ClickhouseDatabase, export: Export, *, on_progress: Callable[[int], object] = lambda _: None
+) -> int:
+    """Add what was exported to a database that has nothing else; return how many events.
+
+    Args:
+        database: no processor writes to it yet.
+        export: at its beginning.
+        on_progress: called now and then with the bytes that were read since the last call.
+
+    Raises:
+        BadUsageError: the database is not empty, or the file is not a whole export.
+        OSError, FootfallError: as `ClickhouseDatabase`; the same call goes on.
+    """
+    [(others,)] = database.query(
+        f"SELECT count() FROM {database.name}.events WHERE queue != {{source:String}}", {"source": SOURCE}
+    )
+    [(positions,)] = database.query(f"SELECT count() FROM {database.name}.positions")
+    if others or positions:
+        raise BadUsageError(
+            f"The database {database.name} has events already, and an export goes into an empty one (database.url)."
+        )
+    name = export.header.made_at.isoformat()
+    for _ in export.event_ids():
+        pass
+    done = read = 0
+    for number, part in enumerate(_parts(export.rows())):
+        rows = [(*stored(row), SOURCE, number, 0) for row in part]
+        database.insert("events", EVENT_TYPES, rows, f"{SOURCE}:{name}:{number}")
+        done += len(rows)
+        on_progress(export.consumed() - read)
+        read = export.consumed()
+    account = [
+        (source, progress.sequence, progress.written, msgspec.json.encode(progress.skipped).decode())
+        for source, progress in export.progress().items()
+    ]
+    if account:
+        database.insert("positions", POSITION_TYPES, account, f"{SOURCE}:{name}")
+    return done
+
+
+def _parts(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    while part := list(islice(rows, _PART_ROWS)):
+        yield part
