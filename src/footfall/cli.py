@@ -71,7 +71,7 @@ def main() -> None:
 @main.command()
 @settings_option
 def serve(settings_path: Path | None) -> None:
-    """Run the whole system on this machine: embedded queue, DuckDB, one port."""
+    """Run the whole system on this machine: unless settings say otherwise, with an embedded queue and DuckDB."""
     _run(config.load(settings_path).settings, ROLES)
 
 
@@ -83,7 +83,7 @@ def run(roles: tuple[str, ...], settings_path: Path | None) -> None:
 
     \b
     collector   takes hits (GET /track) and events (POST /event) into the queue
-    storage     writes the visits log; there is always one
+    storage     writes the visits log; there is always one, and with a broker a second may wait
     processor   writes the database
     reporting   answers /stats
     """  # noqa: D301 - the \b is click's mark for lines that are not to be wrapped
@@ -160,18 +160,21 @@ def _run(settings: config.Settings, roles: tuple[str, ...]) -> None:
 def _welcome(settings: config.Settings, roles: tuple[str, ...]) -> str:
     """Where to look, and what to paste."""
     lines = [f"Footfall {__version__}: {', '.join(roles)}", ""]
-    section = settings.collector if COLLECTOR in roles else settings.reporting
+    section = (
+        settings.collector if COLLECTOR in roles else settings.reporting if REPORTING in roles else settings.monitor
+    )
     host = f"[{section.host}]" if ":" in section.host else section.host
     url = f"http://{host}:{section.port}"
     if COLLECTOR in roles:
-        lines += [
-            f"  hits and events  {url}/track, {url}/event and {url}/events",
-            f"  state            {url}/readyz and {url}/ledger",
-        ]
+        lines.append(f"  hits and events  {url}/track, {url}/event and {url}/events")
+    if section.port is not None:
+        lines.append(f"  state            {url}/readyz and {url}/ledger")
     if REPORTING in roles:
         lines += [f"  reports          {url}/stats?site_id=my-site", f"  API              {url}/docs"]
     if STORAGE in roles:
         lines.append(f"  visits log       {settings.storage.path}")
+    if settings.queue.url is not None:
+        lines.append(f"  queue            {config.masked_url(settings.queue.url)}")
     lines.append(f"  data             {settings.data_path.absolute()}")
     if COLLECTOR in roles:
         lines += [

@@ -273,7 +273,12 @@ def _masked(key: str, value: Any) -> Any:  # noqa: ANN401 - a setting is of any 
         return None
     if key == "reporting.token":
         return "***"
-    if key.endswith(".url") and "@" in str(value):
-        scheme, _, rest = str(value).partition("://")
-        return f"{scheme}://***@{rest.rpartition('@')[2]}"
-    return value
+    return masked_url(str(value)) if key.endswith(".url") else value
+
+
+def masked_url(url: str) -> str:
+    """An address without what is secret in it: who logs in, and options, among which Kafka has its password."""
+    scheme, colon, rest = url.partition("://")
+    user, at, place = ("", "", rest) if scheme == "kafka" else rest.rpartition("@")
+    place, question, _ = place.partition("?")
+    return f"{scheme}{colon}{'***' if user else ''}{at}{place}{question}{'***' if question else ''}"

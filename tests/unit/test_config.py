@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from footfall.config import Settings, is_loopback, known_keys, load
+from footfall.config import Settings, is_loopback, known_keys, load, masked_url
 from footfall.errors import BadSettingError
 
 DEFAULTS: dict[str, object] = {
@@ -344,6 +344,22 @@ def test_token_is_shown_to_nobody() -> None:
 def test_password_in_an_address_is_shown_to_nobody(key: str) -> None:
     """An error about an address does not hold its password."""
     assert "hunter2" not in refusal({variable(key): "other://user:hunter2@host:5672/vhost"})
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("duckdb:/var/lib/f.duckdb", "duckdb:/var/lib/f.duckdb"),
+        ("amqp://user:hunter2@host:5672/vhost", "amqp://***@host:5672/vhost"),
+        ("amqp://user:hunter2?x@host:5672/vhost?heartbeat=5", "amqp://***@host:5672/vhost?***"),
+        ("kafka://host:9092/hits", "kafka://host:9092/hits"),
+        ("kafka://host:9092/hits?sasl.password=hunter2@x", "kafka://host:9092/hits?***"),
+        ("clickhouse://user:hunter2@host:8123/db?cluster=c", "clickhouse://***@host:8123/db?***"),
+    ],
+)
+def test_an_address_is_shown_without_its_secrets(url: str, shown: str) -> None:
+    """Neither a password before the host nor one among the options is in a list of settings."""
+    assert shown == masked_url(url)
 
 
 @pytest.mark.parametrize(
