@@ -195,6 +195,7 @@ def test_second_storage_takes_over(broker: Broker, services: Services, is_paused
         ledger = second.ledger()["sinks"]["visit_log"]
         return ledger["written"] + sum(ledger["skipped"].values()), ledger["pending"]
 
+    collector.settle(60)
     eventually((collector.ledger()["received"], 0), lines, 30)
     names = [line.split("|")[2] for line in first.lines()]
     hits = second.ledger()["sinks"]["visit_log"]["written"]

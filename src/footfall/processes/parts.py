@@ -98,13 +98,13 @@ def observer(settings: Settings, roles: tuple[str, ...], own: dict[str, Check] |
     if not settings.queue.is_broker:
         with closing(open_queue(settings)) as queue:
             checks = _checks(settings, roles, lambda sink: _trouble_of(queue.sink_reports().get(sink)))
-            yield Observer(queue.state, sinks=SINKS, checks=checks | (own or {}))
+            yield Observer(queue.state, sinks=SINKS, checks=(own or {}) | checks)
         return
     with ExitStack() as held:
         local = held.enter_context(closing(open_queue(settings))) if COLLECTOR in roles else None
         checks = _checks(settings, roles, lambda sink: read_account(settings.data_path, sink, Account).trouble)
         state = partial(_broker_state, settings, sinks, local)
-        yield Observer(state, sinks=sinks or ((RELAY,) if COLLECTOR in roles else ()), checks=checks | (own or {}))
+        yield Observer(state, sinks=sinks or ((RELAY,) if COLLECTOR in roles else ()), checks=(own or {}) | checks)
 
 
 def _trouble_of(report: SinkReport | None) -> str | None:
