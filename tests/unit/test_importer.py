@@ -144,12 +144,12 @@ def test_long_lines_make_small_batches(log: Path, queue: EmbeddedQueue) -> None:
 @pytest.mark.parametrize("compress", [bytes, gzip.compress])
 def test_progress_is_told_in_bytes_on_disk(log: Path, queue: EmbeddedQueue, compress: Callable[[bytes], bytes]) -> None:
     """Plain or gzip, known by its content, the steps add up to the file's size."""
-    log.write_bytes(compress(lines(20_000)))
+    log.write_bytes(compress(lines(50_000)))
     steps: list[int] = []
     with LogFile(log) as file:
         report = import_log(file, queue, site_id="site", on_progress=steps.append)
         assert log.stat().st_size == file.size
-    assert ImportReport(lines=20_000, sent=20_000) == report
+    assert ImportReport(lines=50_000, sent=50_000) == report
     assert log.stat().st_size == sum(steps)
     assert len(steps) > 1
     assert min(steps) > 0
