@@ -10,7 +10,7 @@ RUN pip wheel --no-cache-dir --no-deps --require-hashes --requirement requiremen
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 RUN python -m venv --without-pip /opt/footfall \
-    && pip --python /opt/footfall install --no-cache-dir --no-index --find-links /wheels '.[kafka,rabbitmq]'
+    && pip --python /opt/footfall install --no-cache-dir --no-index --find-links /wheels '.[kafka,rabbitmq,opentelemetry]'
 
 FROM $BASE
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /var/lib/footfall footfall \
