@@ -31,6 +31,7 @@ def take_turns(
     *,
     on_turn: Callable[[], None],
     tracing: Tracing = OFF,
+    gather_s: float = GATHER_S,
 ) -> None:
     """Consume whenever it is this consumer's turn, until `stop` is set.
 
@@ -40,6 +41,7 @@ def take_turns(
         stop: tells to end.
         on_turn: called when a sink is open and has found its place.
         tracing: where a span is made for each write.
+        gather_s: from one write to the next, seconds.
 
     Raises:
         DamagedFileError: going on would not be safe.
@@ -57,7 +59,7 @@ def take_turns(
             continue
         has_said = False
         with closing(sink):
-            consumer = Consumer(feed, sink, tracing)
+            consumer = Consumer(feed, sink, tracing, gather_s)
             try:
                 consumer.resume()
                 on_turn()
@@ -69,10 +71,11 @@ def take_turns(
 class Consumer:
     """Runs in a thread of its own, with a feed and a sink that nobody else uses."""
 
-    def __init__(self, feed: Feed, sink: Sink, tracing: Tracing = OFF) -> None:
+    def __init__(self, feed: Feed, sink: Sink, tracing: Tracing = OFF, gather_s: float = GATHER_S) -> None:
         self._feed = feed
         self._sink = sink
         self._tracing = tracing
+        self._gather_s = gather_s
         self._is_resumed = False
         self._trouble: str | None = None
 
@@ -127,7 +130,7 @@ class Consumer:
                 self._tell_loss(before)
             self._report()
             if batches and not stop.is_set():
-                self._feed.rest(GATHER_S - (time.monotonic() - wrote_at), stop)
+                self._feed.rest(self._gather_s - (time.monotonic() - wrote_at), stop)
 
     def _report(self) -> None:
         self._feed.report(self._sink.progress(), self._trouble, self._sink.mark())

@@ -32,6 +32,7 @@ STORAGES = 2
 _DATABASE = "footfall"
 _CALM_S = 1.5
 """At most this between two blows."""
+_SETTLE_S = 300.0
 _AWAY_S = 1.0
 """At most this until what was killed is started again."""
 _RESULTS = Path(__file__).parent / "results"
@@ -89,7 +90,7 @@ class Cluster:
         return [service.port for service in self._role("collector")]
 
     def settle(self, timeout_s: float) -> None:
-        """Wait until each sink has what all collectors have received."""
+        """Wait until each sink has what all collectors have received; a series leaves more to do than one machine."""
 
         def accounts() -> list[tuple[int, int]]:
             dealt = []
@@ -98,7 +99,7 @@ class Cluster:
                 dealt.append((account["written"] + sum(account["skipped"].values()), account["pending"]))
             return dealt
 
-        eventually([(self._received(), 0)] * (1 + PROCESSORS), accounts, timeout_s)
+        eventually([(self._received(), 0)] * (1 + PROCESSORS), accounts, timeout_s + _SETTLE_S)
 
     def ledger(self) -> Any:
         sinks = self._log.ledger()["sinks"]

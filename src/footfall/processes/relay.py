@@ -1,6 +1,7 @@
 """The relay's process: the embedded queue into a broker."""
 
 from contextlib import closing, suppress
+from typing import Final
 
 from footfall.account import RelayAccount, write_account
 from footfall.config import Settings
@@ -13,6 +14,9 @@ from footfall.queue.embedded_feed import EmbeddedFeed
 from footfall.queue.relay import RELAY, Relay
 from footfall.queue.tracing import open_tracing
 from footfall.supervisor import Lifeline
+
+_GATHER_S: Final = 0.25
+"""From one message to the next: each is an insert of its own into ClickHouse, which likes few and large ones."""
 
 
 def run(lifeline: Lifeline, settings: Settings) -> None:
@@ -40,4 +44,4 @@ def run(lifeline: Lifeline, settings: Settings) -> None:
     # Two relays of one queue would cut it into units that overlap.
     lock = FileLock(settings.data_path / RELAY_LOCK, purpose="the relay of this queue")
     with lock, closing(open_tracing(settings.queue.url, RELAY)) as tracing, closing(EmbeddedFeed(queue, RELAY)) as feed:
-        take_turns(feed, open_relay, lifeline.stop, on_turn=lifeline.ready)
+        take_turns(feed, open_relay, lifeline.stop, on_turn=lifeline.ready, gather_s=_GATHER_S)
