@@ -93,6 +93,12 @@ def rebuild(
     if settings.database.is_clickhouse:
         _fill(settings, export_path)
         return
+    if settings.queue.is_broker and export_path is None:
+        # The lines do not tell which of the broker's batches they came of, and those will come again.
+        raise BadUsageError(
+            "With a broker, the database is made anew from an export: footfall rebuild --events FILE. Or move it away "
+            "and start: the processor reads again what the broker keeps (queue.url)."
+        )
     service.prepare(settings)
     with (
         _database_lock(settings),

@@ -139,9 +139,11 @@ def _public_host(settings: Settings, roles: tuple[str, ...]) -> str:
 
 
 def _refuse_what_cannot_be(settings: Settings, roles: tuple[str, ...]) -> None:
-    if settings.queue.url is not None:
+    # The same settings may be everywhere, and a driver only where it is used.
+    if settings.queue.url is not None and roles != (REPORTING,):
         drivers.check_url(settings.queue.url)
-    if settings.database.is_clickhouse and importlib.util.find_spec("clickhouse_connect") is None:
+    uses_database = PROCESSOR in roles or REPORTING in roles
+    if uses_database and settings.database.is_clickhouse and importlib.util.find_spec("clickhouse_connect") is None:
         raise BadSettingError(
             "database.url: needs clickhouse_connect; install it with: pip install 'footfall[clickhouse]'"
         )

@@ -121,6 +121,24 @@ def test_moving_to_a_broker_and_back(broker: Broker, services: Services) -> None
     oracle.check()
 
 
+def test_a_database_that_is_lost_is_filled_again(broker: Broker, services: Services) -> None:
+    """The broker was told to go on behind what it had; with the next event all that is kept comes again."""
+    footfall = services.make("all", broker.url(some_topic())).start()
+    for number in range(20):
+        assert 202 == footfall.post(path=f"/{number}").status_code
+    footfall.settle()
+    assert 0 == footfall.stop()
+    for file in footfall.data_dir.glob("footfall.duckdb*"):
+        file.unlink()
+
+    footfall.start()
+    footfall.post()
+
+    eventually(21, lambda: footfall.stats("a")["total_views"], 20)
+    footfall.settle()
+    assert {"written": 21, "skipped": {}, "pending": 0} == footfall.ledger()["sinks"]["database"]
+
+
 @pytest.mark.crash
 @pytest.mark.parametrize("point", RELAY_POINTS)
 def test_crash_of_the_relay(broker: Broker, services: Services, tmp_path: Path, point: str) -> None:

@@ -35,6 +35,17 @@ def receive(place: Path) -> None:
         queue.append(encode_entries(entries), len(entries))
 
 
+def test_a_rebuild_behind_a_broker_needs_an_export(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its batches come again, and nobody could tell which lines are theirs."""
+    receive(place)
+    monkeypatch.setenv("FOOTFALL__QUEUE__URL", "kafka://127.0.0.1:9/hits")
+
+    result = run("rebuild")
+
+    assert 2 == result.exit_code
+    assert "footfall rebuild --events FILE" in result.output
+
+
 def test_a_rebuild_tells_what_it_made(place: Path) -> None:
     """From where, and what it could not use, so that nothing is missing unseen."""
     receive(place)
