@@ -279,6 +279,8 @@ def _masked(key: str, value: Any) -> Any:  # noqa: ANN401 - a setting is of any 
 def masked_url(url: str) -> str:
     """An address without what is secret in it: who logs in, and options, among which Kafka has its password."""
     scheme, colon, rest = url.partition("://")
-    user, at, place = ("", "", rest) if scheme == "kafka" else rest.rpartition("@")
-    place, question, _ = place.partition("?")
-    return f"{scheme}{colon}{'***' if user else ''}{at}{place}{question}{'***' if question else ''}"
+    # A password before the host may hold any sign, and so may Kafka's, which is among the options.
+    host = 0 if scheme == "kafka" else rest.rfind("@") + 1
+    place, question, _ = rest[host:].partition("?")
+    _, at, place = (rest[:host] + place).rpartition("@")
+    return f"{scheme}{colon}{'***' if at else ''}{at}{place}{question}{'***' if question else ''}"

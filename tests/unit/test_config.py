@@ -354,6 +354,7 @@ def test_password_in_an_address_is_shown_to_nobody(key: str) -> None:
         ("amqp://user:hunter2?x@host:5672/vhost?heartbeat=5", "amqp://***@host:5672/vhost?***"),
         ("kafka://host:9092/hits", "kafka://host:9092/hits"),
         ("kafka://host:9092/hits?sasl.password=hunter2@x", "kafka://host:9092/hits?***"),
+        ("kafka://user:hunter2@host:9092/hits", "kafka://***@host:9092/hits"),
         ("clickhouse://user:hunter2@host:8123/db?cluster=c", "clickhouse://***@host:8123/db?***"),
     ],
 )
