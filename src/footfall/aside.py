@@ -1,6 +1,5 @@
 """A damaged file is never deleted: it gets another name, for somebody to look at."""
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,12 +25,3 @@ def set_aside(path: Path, *suffixes: str) -> Path | None:
             file.rename(path.with_name(stem + suffix))
             is_any = True
     return path.with_name(stem) if is_any else None
-
-
-def sync_directory(path: Path) -> None:
-    """Make what was renamed in a directory last."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -26,6 +26,7 @@ from footfall.enrich import COLUMNS, Row, source_of
 from footfall.errors import BadUsageError, DamagedFileError, FootfallError
 from footfall.logfile import LogFile, ReadError
 from footfall.queue.base import Progress
+from footfall.sync import sync
 
 _FORMAT: Final = 1
 _ROWS: Final = 10_000
@@ -183,15 +184,6 @@ class Export:
             return self._file.read_line(_MAX_LINE_BYTES)
         except ReadError as error:
             raise BadUsageError(f"{self._file.path} can't be read past line {self._line - 1}: {error}.") from error
-
-
-def sync(path: Path) -> None:
-    """Make a file's contents durable, or the names in a directory."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _header_of(database: duckdb.DuckDBPyConnection) -> Header:

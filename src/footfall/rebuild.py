@@ -41,13 +41,14 @@ from footfall.crashpoint import Point, reach
 from footfall.enrich import COLUMNS, host_of
 from footfall.errors import AlreadyInUseError, BadUsageError, FootfallError, QueueBrokenError, QueueFullError
 from footfall.event import Hit, encode_entries
-from footfall.export import Export, count_events, sync
+from footfall.export import Export, count_events
 from footfall.logfile import LogFile, ReadError, Skipped
 from footfall.queue.base import Batch, Progress
 from footfall.queue.embedded import EmbeddedQueue
 from footfall.sinks.base import DATABASE, LOST, UNREADABLE, VISIT_LOG, entries_of
 from footfall.sinks.duckdb import CHECKPOINT_ROWS, DuckdbSink
 from footfall.sinks.duckdb_file import log_of, open_database
+from footfall.sync import sync
 from footfall.visit_line import format_line, parse_line
 
 NOT_REBUILT: Final = "not_rebuilt"

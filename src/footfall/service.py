@@ -111,8 +111,9 @@ def _children(settings: Settings, roles: tuple[str, ...], gate: Gate, sockets: P
         module = "clickhouse" if settings.database.is_clickhouse else "duckdb"
         run_database = _in_module(module, settings, roles, gate, reports_listener)
         children.append(Child("database", run_database, phase=1))
-    if settings.monitor.port is not None and _has_monitor(settings, roles):
-        listener = _listen(settings.monitor.host, settings.monitor.port, "monitor.port")
+    monitor_port = _monitor_port(settings, roles)
+    if monitor_port is not None:
+        listener = _listen(settings.monitor.host, monitor_port, "monitor.port")
         children.append(Child("monitor", _in_module("monitor", settings, roles, gate, listener), phase=2))
     return children
 
@@ -127,8 +128,9 @@ def _in_module(name: str, *arguments: object) -> Callable[[Lifeline], None]:
     return run_child
 
 
-def _has_monitor(settings: Settings, roles: tuple[str, ...]) -> bool:
-    return settings.monitor.port is not None and COLLECTOR not in roles and REPORTING not in roles
+def _monitor_port(settings: Settings, roles: tuple[str, ...]) -> int | None:
+    """Where the state of this service is told, if it has no other port and one is wanted."""
+    return None if COLLECTOR in roles or REPORTING in roles else settings.monitor.port
 
 
 def _public_host(settings: Settings, roles: tuple[str, ...]) -> str:
@@ -147,7 +149,7 @@ def _refuse_what_cannot_be(settings: Settings, roles: tuple[str, ...]) -> None:
         raise BadSettingError(
             "database.url: needs clickhouse_connect; install it with: pip install 'footfall[clickhouse]'"
         )
-    if REPORTING not in roles and not _has_monitor(settings, roles):
+    if REPORTING not in roles and _monitor_port(settings, roles) is None:
         return
     if REPORTING in roles and PROCESSOR not in roles and not settings.database.is_clickhouse:
         raise BadUsageError(

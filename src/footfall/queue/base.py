@@ -50,6 +50,11 @@ class Progress(Struct, frozen=True):
     written: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def dealt_with(self) -> int:
+        """Entries of which it is known what became of them."""
+        return self.written + sum(self.skipped.values())
+
 
 class SinkReport(Struct, frozen=True):
     """What a sink last told a queue about its source.

@@ -145,8 +145,7 @@ class BrokerFeed:
 
     def _known(self, source: str, positions: Mapping[str, Progress]) -> int:
         """How many entries of a source are here or in the output."""
-        progress = positions.get(source, Progress())
-        return max(self._seen.get(source, 0), progress.written + sum(progress.skipped.values()))
+        return max(self._seen.get(source, 0), positions.get(source, Progress()).dealt_with)
 
     def _complain(self, message: Message, error: ValueError) -> None:
         if message.partition not in self._strange:

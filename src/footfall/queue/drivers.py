@@ -8,7 +8,7 @@ from footfall.errors import BadSettingError
 from footfall.queue.base import Publisher, Subscription
 
 _DRIVERS: Final = {"kafka": "kafka", "amqp": "rabbitmq", "amqps": "rabbitmq"}
-"""By the scheme of `queue.url`: the module in this package, and the extra that brings what it needs."""
+"""By the scheme of `queue.url`, one of these: the module in this package, and the extra that brings what it needs."""
 
 
 def check_url(url: str) -> None:
@@ -52,12 +52,7 @@ def place_of(url: str) -> tuple[str, str]:
 
 
 def _driver(url: str) -> Any:  # noqa: ANN401 - a module
-    extra = _DRIVERS.get(urlsplit(url).scheme)
-    if extra is None:
-        raise BadSettingError(
-            "queue.url: must be kafka://host:9092/topic or amqp://user:password@host:5672/vhost; "
-            "without it the queue is embedded"
-        )
+    extra = _DRIVERS[urlsplit(url).scheme]
     try:
         return importlib.import_module(f"footfall.queue.{extra}")
     except ModuleNotFoundError as error:

@@ -396,10 +396,9 @@ class EmbeddedQueue:
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO sinks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, seal_of(*row)))
             _, received, end_bytes, last_sequence = self._totals()
-            known = progress.written + sum(progress.skipped.values())
-            if known > received:
+            if progress.dealt_with > received:
                 # The end of the file was lost after the sink had passed it.
-                self._set_totals(known, end_bytes, last_sequence)
+                self._set_totals(progress.dealt_with, end_bytes, last_sequence)
 
     def trim(self) -> int:
         """Drop up to a few hundred batches that every sink has passed, older than the margin; return how many.

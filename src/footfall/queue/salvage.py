@@ -26,12 +26,13 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from footfall.aside import set_aside, sync_directory
+from footfall.aside import set_aside
 from footfall.errors import AlreadyInUseError
 from footfall.queue.embedded import FORMAT, SCHEMA, source_path
 from footfall.queue.pages import Data, Log, Pages, Place, Row
 from footfall.seal import seal_of
 from footfall.sqlite import is_damage
+from footfall.sync import sync
 
 _PATIENCE_S: Final = 0.2
 """Those that were killed a moment ago are gone long before this."""
@@ -128,7 +129,7 @@ def _replace(path: Path, known_source: str, trouble: str) -> None:
         kept = found.kept()
         received = _write(_beside(path, ".mending"), source or uuid.uuid4().hex, found, kept)
     _beside(path, ".mending").rename(_beside(path, ".mended"))
-    sync_directory(path.parent)
+    sync(path.parent)
     aside = _finish(path)
     readable = sum(batch.entries for batch in kept if not batch.is_damaged)
     first = kept[0].received - kept[0].entries if kept else received
@@ -149,7 +150,7 @@ def _finish(path: Path) -> Path | None:
         return None
     aside = set_aside(path, _LOG, _INDEX)
     mended.rename(path)
-    sync_directory(path.parent)
+    sync(path.parent)
     return aside
 
 

@@ -82,7 +82,7 @@ def past(batches: Sequence[Batch], positions: Mapping[str, Progress]) -> list[Ba
 
 def missed_before(batch: Batch, progress: Progress) -> int:
     """How many entries came before a batch that a sink with that progress has not dealt with: they are `LOST`."""
-    return max(0, batch.before - progress.written - sum(progress.skipped.values()))
+    return max(0, batch.before - progress.dealt_with)
 
 
 def entries_of(batch: Batch) -> list[Entry] | None:

@@ -24,6 +24,7 @@ import duckdb
 
 from footfall.aside import set_aside
 from footfall.errors import AlreadyInUseError, DamagedFileError, FootfallError, UnreadableFileError
+from footfall.sync import sync
 
 _SCHEMA: Final = """
 CREATE TABLE events (
@@ -174,11 +175,7 @@ def _make(path: Path) -> None:
         connection.commit()
         connection.execute("CHECKPOINT")
     unfinished.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync(path.parent)
 
 
 def _check_format(connection: duckdb.DuckDBPyConnection, path: Path) -> None:

@@ -39,6 +39,7 @@ from footfall.filelock import FileLock
 from footfall.queue.base import Batch, Progress, SinkReport
 from footfall.sinks.base import LOST, UNREADABLE, VISIT_LOG, entries_of, missed_before
 from footfall.sinks.visit_log_state import BEFORE_BYTES, FILE_NAME, End, Intent, VisitLogState
+from footfall.sync import sync
 from footfall.visit_line import format_line
 
 LOCK_NAME = "visit_log.lock"
@@ -301,11 +302,7 @@ def _open_named(path: Path) -> int:
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     fd = _open(path, os.O_CREAT)
     try:
-        directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync(path.parent)
     except BaseException:
         os.close(fd)
         raise
