@@ -21,6 +21,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -88,6 +89,29 @@ class ClickhouseServer:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    @contextmanager
+    def killed_at_next_rename(self) -> Iterator[Callable[[], None]]:
+        """Call what is given, and it is killed when it puts what it has written in its place: an insert's last step.
+
+        Waits at the end until that has happened, and starts it again.
+        """
+        with ExitStack() as held:
+
+            def trace() -> None:
+                assert self._process is not None
+                command = ["strace", "-f", "-e", "inject=rename:signal=KILL", "-o", "/dev/null"]
+                tracer = held.enter_context(
+                    subprocess.Popen([*command, "-p", str(self._process.pid)], stderr=subprocess.PIPE, text=True)
+                )
+                assert tracer.stderr is not None
+                first = tracer.stderr.readline()
+                assert "attached" in first, first
+
+            yield trace
+            assert self._process is not None
+            self._process.wait(START_S)
+        self.start()
 
     def _answers(self) -> bool:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=1)

@@ -1,14 +1,16 @@
 """Exported events into ClickHouse: the way from DuckDB to there.
 
 Rows go in by the thousand, each part with a token made from the file, so that the same command goes on where it was
-interrupted and adds nothing twice. The positions go in last. A processor that is started then goes on behind the last
-batch that DuckDB had, and until then there is nothing that could be taken for a whole database.
+interrupted and adds nothing twice; another file is refused then. The positions go in last. A processor that is started
+then goes on behind the last batch that DuckDB had, and until then there is nothing that could be taken for a whole
+database.
 
 What an export does not have is left behind: which event had which `event_id`. So an event that was counted before and
 is sent again afterwards counts again, if that is within 24 hours.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -19,9 +21,6 @@ from footfall.errors import BadUsageError
 from footfall.export import Export
 from footfall.sinks.clickhouse import EVENT_TYPES, POSITION_TYPES, stored
 from footfall.sinks.clickhouse_database import ClickhouseDatabase
-
-SOURCE: Final = "export"
-"""What `events.queue` says of rows that came from no queue that is known here."""
 
 _PART_ROWS: Final = 50_000
 
@@ -40,31 +39,42 @@ def fill_from_export(
         BadUsageError: the database is not empty, or the file is not a whole export.
         OSError, FootfallError: as `ClickhouseDatabase`; the same call goes on.
     """
+    # What `events.queue` says of them: they came from no queue that is known here.
+    source = f"export {export.header.made_at.isoformat()}"
     [(others,)] = database.query(
-        f"SELECT count() FROM {database.name}.events WHERE queue != {{source:String}}", {"source": SOURCE}
+        f"SELECT count() FROM {database.name}.events WHERE queue != {{source:String}}", {"source": source}
     )
     [(positions,)] = database.query(f"SELECT count() FROM {database.name}.positions")
     if others or positions:
         raise BadUsageError(
             f"The database {database.name} has events already, and an export goes into an empty one (database.url)."
         )
-    name = export.header.made_at.isoformat()
     for _ in export.event_ids():
         pass
     done = read = 0
     for number, part in enumerate(_parts(export.rows())):
-        rows = [(*stored(row), SOURCE, number, 0) for row in part]
-        database.insert("events", EVENT_TYPES, rows, f"{SOURCE}:{name}:{number}")
+        rows = [(*stored(row), source, number, 0) for row in part]
+        database.insert_once(
+            "events", EVENT_TYPES, rows, f"{source}:{number}", partial(_count, database, source, number)
+        )
         done += len(rows)
         on_progress(export.consumed() - read)
         read = export.consumed()
     account = [
-        (source, progress.sequence, progress.written, msgspec.json.encode(progress.skipped).decode())
-        for source, progress in export.progress().items()
+        (name, progress.sequence, progress.written, msgspec.json.encode(progress.skipped).decode())
+        for name, progress in export.progress().items()
     ]
     if account:
-        database.insert("positions", POSITION_TYPES, account, f"{SOURCE}:{name}")
+        database.insert("positions", POSITION_TYPES, account)
     return done
+
+
+def _count(database: ClickhouseDatabase, source: str, number: int) -> int:
+    [(count,)] = database.query(
+        f"SELECT count() FROM {database.name}.events WHERE queue = {{source:String}} AND sequence = {{number:UInt64}}",
+        {"source": source, "number": number},
+    )
+    return int(count)
 
 
 def _parts(rows: Iterator[Row]) -> Iterator[list[Row]]:

@@ -110,7 +110,7 @@ class ClickhouseFigures:
             for row in rows
         ]
         if values:
-            self._database.insert("events", types, values, token_hex())
+            self._database.insert("events", types, values)
 
     def make_slow(self) -> None:
         name = self._database.name

@@ -25,7 +25,7 @@ from footfall.reporting.clickhouse import ClickhouseReports
 from footfall.sinks.clickhouse import LOOK_AGE, ClickhouseSink
 from footfall.sinks.clickhouse_database import ClickhouseDatabase, open_clickhouse, parse_url, tables
 from footfall.sinks.salts import SALT_AGE
-from harness import eventually, free_port
+from harness import eventually, free_port, needs_tool
 
 pytestmark = pytest.mark.xdist_group("clickhouse")
 
@@ -45,19 +45,22 @@ class Clock:
 
 
 class Meddled(ClickhouseDatabase):
-    """A connection of which each insert into `events` can be interrupted: just before, or with its answer lost."""
+    """A connection of which the next insert into a table can be interrupted: just before, or with its answer lost."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, table: str = "events") -> None:
+        self._table = table
         self.before: Callable[[], object] | None = None
         self.after: Callable[[], object] | None = None
         super().__init__(parse_url(url))
 
-    def insert(self, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]], token: str) -> None:
-        if table == "events" and self.before:
+    def insert(
+        self, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]], token: str | None = None
+    ) -> None:
+        if table == self._table and self.before:
             before, self.before = self.before, None
             before()
         super().insert(table, columns, rows, token)
-        if table == "events" and self.after:
+        if table == self._table and self.after:
             after, self.after = self.after, None
             after()
 
@@ -182,7 +185,7 @@ def test_somebody_elses_database_is_refused(database: ClickhouseDatabase, url: s
 def test_another_format_is_refused(database: ClickhouseDatabase, url: str) -> None:
     """A newer Footfall may have written it."""
     database.run(f"TRUNCATE TABLE {database.name}.format")
-    database.insert("format", {"version": "UInt32"}, [(2,)], "newer")
+    database.insert("format", {"version": "UInt32"}, [(2,)])
 
     with pytest.raises(DamagedFileError, match="has format 2; this Footfall reads format 1"):
         open_clickhouse(url)
@@ -339,9 +342,9 @@ def test_a_stale_processor_writes_nothing_twice(meddled: Meddled, database: Clic
     stale = ClickhouseSink(meddled, is_alone=False)
     stale.write([batch(1)])
     meddled.before = lambda: ClickhouseSink(database, is_alone=False).write([batch(2), batch(3)])
-    stale.write([batch(2)])
-    assert 2 == stale.progress()["a"].sequence
-    stale.write([batch(3), batch(4)])
+    with pytest.raises(OSError, match="another processor has written what comes after batch 1"):
+        stale.write([batch(2)])
+    stale.write([batch(2), batch(3), batch(4)])
 
     assert_exact(database, 4)
 
@@ -378,6 +381,24 @@ def test_a_server_that_is_killed_loses_nothing(tmp_path: Path) -> None:
                 server.start()
             sink.write([batch(last + 1)])
             assert_exact(database, last + 1)
+    finally:
+        server.kill()
+
+
+@needs_tool("strace", "strace")
+@pytest.mark.parametrize("table", ["salts", "events", "positions"])
+def test_a_server_that_is_killed_between_token_and_rows_takes_them_again(tmp_path: Path, table: str) -> None:
+    """It remembers an insert then of which it has nothing, and drops what comes with the same token."""
+    server = ClickhouseServer(tmp_path, free_port()).start()
+    try:
+        with closing(Meddled(server.url("db"), table)) as database:
+            sink = ClickhouseSink(database, is_alone=False)
+            for _ in range(2):
+                with server.killed_at_next_rename() as database.before, pytest.raises(OSError, match="can't be reached"):
+                    sink.write([batch(1)])
+                assert [(0,)] == rows(database, f"SELECT count() FROM {table}")
+            sink.write([batch(1)])
+            assert_exact(database, 1)
     finally:
         server.kill()
 

@@ -31,7 +31,9 @@ LIMIT_S = 30.0
 class Failing(ClickhouseDatabase):
     """A database that takes no positions."""
 
-    def insert(self, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]], token: str) -> None:
+    def insert(
+        self, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]], token: str | None = None
+    ) -> None:
         if table == "positions":
             raise OSError("it went away")
         super().insert(table, columns, rows, token)

@@ -4,11 +4,12 @@ There is no transaction that holds rows and position, so three things make it ex
 
 - **An insert is one part with the token `source:sequence`**, where the sequence is the position that it starts from. So
   of all inserts that start from one position, by whatever process, delayed or repeated, one takes place.
-- **The position is moved after that**, and a position may be behind the rows, but never before them.
+- **It is counted, and the position is moved after that**: a position may be behind the rows, but never before them.
+  Where nothing is found the token was dead (`clickhouse_database`), and the next is tried. Where the count is not what
+  was inserted somebody else writes, too: nothing is moved, and the next call looks again. With replicas, where no token
+  is dead and the one that is asked may be late, the first insert is counted, and one with event ids.
 - **Who writes for a source the first time looks what is there past its position**, after inserts of earlier processes
-  are at their end. Batches that are found are accounted for, not inserted. The first insert, which may have met one
-  that was late, is counted afterwards, too; so is what a batch with event ids comes to. Where the count is not what was
-  inserted somebody else writes, too: nothing is moved, and the next call looks again.
+  are at their end. Batches that are found are accounted for, not inserted.
 
 Any error leaves open what has happened, so the next call begins as a new process does.
 
@@ -186,14 +187,17 @@ class ClickhouseSink:
             ]
             if added.rows:
                 sequences.add(batch.sequence)
-        if rows:
-            self._db.insert("events", EVENT_TYPES, rows, f"{source}:{before.sequence}")
+        token = f"{source}:{before.sequence}"
+
+        def count() -> Counter[int]:
+            return self._count(source, before.sequence)
+
+        there = self._db.insert_once("events", EVENT_TYPES, rows, token, count) if rows else count()
         reach(Point.CLICKHOUSE_INSERTED)
-        if keys or source not in self._proven:
-            there = self._count(source, before.sequence)
-            if there.keys() != sequences:
-                raise OSError(f"another processor has written what comes after batch {before.sequence} of {source}")
+        if there.keys() == sequences:
             after = _recounted(after, before.written + there.total())
+        elif keys or source not in self._proven or not self._db.is_replicated:
+            raise OSError(f"another processor has written what comes after batch {before.sequence} of {source}")
         self._note_doubles(all_entries)
         self._move(source, after)
         self._proven.add(source)
@@ -245,7 +249,7 @@ class ClickhouseSink:
                 else:
                     counted_us = received_us
         if doubles:
-            self._db.insert("doubles", _DOUBLE, doubles, secrets.token_hex())
+            self._db.insert("doubles", _DOUBLE, doubles)
 
     def _move(self, source: str, after: Progress) -> None:
         after = msgspec.structs.replace(after, safe_sequence=after.sequence)
@@ -253,7 +257,6 @@ class ClickhouseSink:
             "positions",
             POSITION_TYPES,
             [(source, after.sequence, after.written, msgspec.json.encode(after.skipped).decode())],
-            f"{source}:{after.sequence}",
         )
         reach(Point.CLICKHOUSE_MOVED)
         self._positions[source] = after
@@ -297,8 +300,7 @@ class _Salts(dict[int, bytes]):
         if day not in self:
             # Of two that come at once, the first has made the salt.
             made = (day, generation, secrets.token_hex(SALT_BYTES), _microseconds(self._now()))
-            self._db.insert("salts", _SALT, [made], f"{day}:{generation}")
-            self._fetch(day)
+            self._db.insert_once("salts", _SALT, [made], f"{day}:{generation}", lambda: self._fetch(day) > generation)
         if day not in self:
             raise OSError("the salt of a day is being made")
         return self[day]

@@ -11,9 +11,12 @@ Tables (the table `format` holds the number 1):
   forgotten leaves an empty row; one that is made after that has the next `generation`.
 - `doubles`: rows of `events` that reports leave out: two processors wrote the same event id at the same moment.
 
-An insert is one part: it is there whole or not at all, in one partition, whatever the server is asked to gather. Each
-has a token, and a token that a table has seen (it remembers the last 10,000) makes an insert do nothing. An answer
-means that the rows are synced to the disk, which MergeTree leaves to a setting of the table.
+An insert is one part: it is there whole or not at all, in one partition, whatever the server is asked to gather. An
+answer means that the rows are synced to the disk, which MergeTree leaves to a setting of the table.
+
+An insert has a token, and a token that a table has seen (it remembers the last 10,000) makes an insert do nothing. A
+server without replicas notes the token and then puts the rows in their place. Killed in between, it knows a token
+without rows, and drops whatever comes with it for good: a dead token, which `insert_once` finds out.
 
 With `?cluster=NAME` the tables are made on all its servers. `events` is then spread over the shards by `queue`, so that
 an insert still is one part in one place, behind a Distributed table of that name; `events_local` is what a server has.
@@ -22,9 +25,10 @@ The others are replicated to every server. This takes the macros `{shard}` and `
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import clickhouse_connect
@@ -40,6 +44,8 @@ OLDEST_VERSION: Final = (25, 8)
 """Reports need `enable_shared_storage_snapshot_in_query`."""
 
 _FORMAT: Final = 1
+_MAX_DEAD: Final = 10
+"""More dead tokens there will not be in one place: each takes a kill within a tenth of a millisecond."""
 _CONNECT_S: Final = 5
 _ANSWER_S: Final = 60
 """After this a server that says nothing counts as away; what it was told to do may still happen."""
@@ -73,6 +79,8 @@ _WRONG_SET_UP: Final = {
     701: "there is no such cluster",
 }
 """By error code, what trying again will not mend."""
+
+_Found = TypeVar("_Found")
 
 # Every failure is told where it is met; the driver and what is under it would log each once more.
 for _name in ("clickhouse_connect", "urllib3.connectionpool"):
@@ -211,6 +219,7 @@ class ClickhouseDatabase:
         """Connect, and make what is missing."""
         self._url = url
         self.name: Final = url.database
+        self.is_replicated: Final = url.cluster is not None
         settings = _SETTINGS | (_CLUSTER_SETTINGS if url.cluster else {})
         with self._naming_errors():
             self._client = clickhouse_connect.get_client(
@@ -277,14 +286,42 @@ class ClickhouseDatabase:
         with self._naming_errors():
             self._client.command(statement, parameters=dict(parameters or {}), settings=dict(settings or {}))
 
-    def insert(self, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]], token: str) -> None:
-        """Add rows as one part, unless an insert with that token has been made.
+    def insert_once(
+        self,
+        table: str,
+        columns: Mapping[str, str],
+        rows: Sequence[Sequence[Any]],
+        token: str,
+        look: Callable[[], _Found],
+    ) -> _Found:
+        """Add rows as one part, unless that has been done with that token; give what is there then.
 
         Args:
             table: its name.
             columns: the types of the rows' columns, by name.
             rows: at least one.
-            token: the same for the same rows.
+            token: the same for all, in whatever process, that would add these rows.
+            look: gives what is there of them, false for nothing. A token after which nothing is there is dead, for all
+                and for ever, so the next is tried, which is the same for all again. But replicas agree on token and
+                rows in one step, and the one that is asked may not have the rows yet.
+        """
+        for number in range(_MAX_DEAD + 1):
+            self.insert(table, columns, rows, f"{token}:{number}" if number else token)
+            found = look()
+            if found or self.is_replicated:
+                return found
+        raise OSError(f"ClickHouse on {self._place()} confirms what is added to {table}, and does not keep it")
+
+    def insert(
+        self, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]], token: str | None = None
+    ) -> None:
+        """Add rows as one part; what `insert_once` says of its parameters is true here, too.
+
+        Args:
+            table: see there.
+            columns: see there.
+            rows: see there.
+            token: with one that was used before, alive or dead, nothing is done. None for one that was not.
         """
         with self._naming_errors():
             self._client.insert(
@@ -292,7 +329,7 @@ class ClickhouseDatabase:
                 rows,
                 column_names=list(columns),
                 column_type_names=list(columns.values()),
-                settings={"insert_deduplication_token": token},
+                settings={"insert_deduplication_token": token or secrets.token_hex()},
             )
 
     def is_ending(self, tokens: str) -> bool:
@@ -337,7 +374,7 @@ class ClickhouseDatabase:
                 self.run(statement)
         versions = self._versions()
         if not versions:
-            self.insert("format", {"version": "UInt32"}, [(_FORMAT,)], "format")
+            self.insert("format", {"version": "UInt32"}, [(_FORMAT,)])
             versions = self._versions()
         if versions != [(_FORMAT,)]:
             raise DamagedFileError(
