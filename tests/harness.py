@@ -26,6 +26,8 @@ _COMMITTED_S = 0.15
 """A hit that was answered so long ago is on disk, though a test machine is slow."""
 START_S = 60.0
 """What a start may take on a machine that is busy with other tests."""
+ANSWER_S = 30.0
+"""What an answer may take there."""
 
 
 def free_port() -> int:
@@ -149,7 +151,7 @@ class Footfall:
             self._process.wait()
 
     def get(self, path: str, **parameters: str) -> Any:
-        response = httpx.get(self.url + path, params=parameters, timeout=10)
+        response = httpx.get(self.url + path, params=parameters, timeout=ANSWER_S)
         assert response.status_code == httpx.codes.OK, response.text
         return response.json()
 
@@ -200,7 +202,9 @@ class Footfall:
         return int((self.data_dir / lock).read_text("utf-8").split()[1])
 
     def post(self, **event: object) -> httpx.Response:
-        return httpx.post(self.url + "/event", json={"site_id": "a", "event_type": "page_view", **event})
+        return httpx.post(
+            self.url + "/event", json={"site_id": "a", "event_type": "page_view", **event}, timeout=ANSWER_S
+        )
 
     def raw(self, request: bytes) -> bytes:
         """Send bytes as they are; what came back until the connection closed or went quiet."""

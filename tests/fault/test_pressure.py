@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -13,7 +14,7 @@ import pytest
 from footfall.event import Event, encode_entries
 from footfall.queue.embedded import FILE_NAME, EmbeddedQueue
 from footfall.sinks.base import SINKS
-from harness import Footfall, eventually
+from harness import ANSWER_S, Footfall, eventually
 from oracle import Oracle
 
 MIB = 1024 * 1024
@@ -33,13 +34,29 @@ def pressed(tmp_path: Path) -> Iterator[Footfall]:
 
 @contextmanager
 def standing_still(footfall: Footfall, lock: str) -> Iterator[None]:
-    """The process that holds `lock` does nothing, like one that waits for a disk."""
+    """The process that holds `lock` does nothing, like one that waits for a disk.
+
+    It is stopped where it does not hold the queue, which it does for a moment when it reports.
+    """
     pid = footfall.holder(lock)
     os.kill(pid, signal.SIGSTOP)
     try:
+        while is_held(footfall.data_dir / FILE_NAME):
+            os.kill(pid, signal.SIGCONT)
+            os.kill(pid, signal.SIGSTOP)
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def is_held(queue: Path) -> bool:
+    """Whether nobody else could write to the queue for a second."""
+    with closing(sqlite3.connect(queue, timeout=1, isolation_level=None)) as database:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+        return False
 
 
 def metric(footfall: Footfall, name: str, sink: str) -> float:
@@ -59,12 +76,12 @@ def resident_bytes(footfall: Footfall) -> int:
 def test_a_sink_that_stands_still_costs_disk_up_to_the_limit_and_then_503(pressed: Footfall, lock: str) -> None:
     """What was accepted before is written when the sink goes on, and the disk goes back."""
     accepted = 0
-    with standing_still(pressed, lock), httpx.Client(base_url=pressed.url) as client:
+    with standing_still(pressed, lock), httpx.Client(base_url=pressed.url, timeout=ANSWER_S) as client:
         while (answer := client.post("/event", json=EVENT)).status_code == 202:
             accepted += 1
         assert (503, "1") == (answer.status_code, answer.headers["retry-after"])
         assert 200 == client.get("/track?site_id=pressed").status_code
-        queue = pressed.data_dir / "queue.sqlite"
+        queue = pressed.data_dir / FILE_NAME
         assert queue.stat().st_size <= QUEUE_BYTES + 2 * MIB
         assert queue.with_name("queue.sqlite-wal").stat().st_size <= 32 * MIB
         assert resident_bytes(pressed) < 400 * MIB
@@ -76,6 +93,21 @@ def test_a_sink_that_stands_still_costs_disk_up_to_the_limit_and_then_503(presse
     # What stays is the margin for a rebuild, a quarter, and some free pages.
     eventually(True, lambda: queue.stat().st_size < QUEUE_BYTES // 2, timeout_s=60)
     assert 202 == pressed.post(site_id="pressed").status_code
+
+
+def test_queue_that_somebody_holds_is_waited_for_and_then_503(pressed: Footfall) -> None:
+    """A process may be stopped in the middle of a commit: nobody else can commit until it goes on."""
+    with closing(sqlite3.connect(pressed.data_dir / FILE_NAME, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        answer = pressed.post(site_id="held")
+        assert (503, "1") == (answer.status_code, answer.headers["retry-after"])
+        assert 200 == httpx.get(pressed.url + "/track?site_id=held").status_code
+        holder.execute("ROLLBACK")
+    eventually(202, lambda: pressed.post(site_id="held").status_code)
+    pressed.settle()
+    ledger = pressed.ledger()
+    assert (1, 1) == (ledger["received"], pressed.stats("held")["total_views"])
+    assert ledger["refused"]["queue_unavailable"] >= 2
 
 
 def test_lag_is_seen_and_goes_back(pressed: Footfall) -> None:

@@ -36,8 +36,13 @@ _PRESENCES: Final = {STORAGE: STORAGE_PRESENCE, PROCESSOR: DATABASE_PRESENCE, RE
 _SINK_OF = {STORAGE: VISIT_LOG, PROCESSOR: DATABASE}
 
 
-def open_queue(settings: Settings, *, share: float = 1.0) -> EmbeddedQueue:
-    """A new connection to the queue, which may fill `share` of `queue.max_bytes` at most.
+def open_queue(settings: Settings, *, share: float = 1.0, is_synced: bool = True) -> EmbeddedQueue:
+    """A new connection to the queue.
+
+    Args:
+        settings: where the queue is, and what it may take.
+        share: how much of `queue.max_bytes` may be filled through it.
+        is_synced: a commit waits for the disk, where `queue.durability` says so.
 
     Raises:
         FootfallError: it can't be opened.
@@ -47,7 +52,7 @@ def open_queue(settings: Settings, *, share: float = 1.0) -> EmbeddedQueue:
         return EmbeddedQueue(
             path,
             sinks=(RELAY,) if settings.queue.is_broker else SINKS,
-            durability=settings.queue.durability,
+            durability=settings.queue.durability if is_synced else "memory",
             max_bytes=int(settings.queue.max_bytes * share),
         )
     except OSError as error:
@@ -62,7 +67,8 @@ def open_feed(settings: Settings, sink: str, *, is_alone: bool) -> Feed:
     """
     url = settings.queue.url
     if url is None:
-        return EmbeddedFeed(open_queue(settings), sink)
+        # A report may be lost, and would keep collectors waiting for as long as it was being synced.
+        return EmbeddedFeed(open_queue(settings, is_synced=False), sink)
     subscription = drivers.open_subscription(url, f"footfall-{sink}", is_alone=is_alone)
     return BrokerFeed(subscription, sink, accounts=settings.data_path)
 
