@@ -394,7 +394,7 @@ def test_a_server_that_is_killed_between_token_and_rows_takes_them_again(tmp_pat
         with closing(Meddled(server.url("db"), table)) as database:
             sink = ClickhouseSink(database, is_alone=False)
             for _ in range(2):
-                with server.killed_at_next_rename() as database.before, pytest.raises(OSError, match="can't be reached"):
+                with server.killed_at_next_rename() as database.before, pytest.raises(OSError, match="be reached"):
                     sink.write([batch(1)])
                 assert [(0,)] == rows(database, f"SELECT count() FROM {table}")
             sink.write([batch(1)])
