@@ -29,7 +29,7 @@ BROKER ?= kafka
 crash-cluster: $(VENV)/.installed-dev ## kill and pause services of many machines, and their broker, at random
 	PYTHONPATH=tests $(BIN)/python -m crash.cluster --broker $(BROKER) --minutes $(MINUTES)
 
-services: ## what the full test run needs beyond Python: Debian packages, Kafka
+services: ## what the full test run needs beyond Python: Debian packages, Kafka, RabbitMQ
 	deploy/services
 
 containers: ## build the images, and count a hit through the whole of deploy/compose.yaml (Debian, as root)

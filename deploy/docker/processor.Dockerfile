@@ -19,7 +19,7 @@ COPY --from=build /opt/footfall /opt/footfall
 ENV PATH=/opt/footfall/bin:$PATH \
     FOOTFALL__DATA_DIR=/var/lib/footfall \
     FOOTFALL__MONITOR__PORT=8002
-# Settings that are no variables: mount an appsettings.json here.
+# Each setting can be a variable; or mount an appsettings.json here.
 WORKDIR /etc/footfall
 USER 10001:10001
 VOLUME ["/var/lib/footfall"]

@@ -71,7 +71,10 @@ def main() -> None:
 @main.command()
 @settings_option
 def serve(settings_path: Path | None) -> None:
-    """Run the whole system on this machine: unless settings say otherwise, with an embedded queue and DuckDB."""
+    """Run the whole system on this machine.
+
+    It has an embedded queue and DuckDB, unless settings say otherwise.
+    """
     _run(config.load(settings_path).settings, ROLES)
 
 
@@ -82,8 +85,8 @@ def run(roles: tuple[str, ...], settings_path: Path | None) -> None:
     """Run one or more roles as one service.
 
     \b
-    collector   takes hits (GET /track) and events (POST /event) into the queue
-    storage     writes the visits log; there is always one, and with a broker a second may wait
+    collector   takes hits (GET /track) and events (POST /event, /events) into the queue
+    storage     writes the visits log; there is one, and with a broker a second may wait
     processor   writes the database
     reporting   answers /stats
     """  # noqa: D301 - the \b is click's mark for lines that are not to be wrapped

@@ -23,9 +23,10 @@ from footfall.sinks.duckdb_file import open_database
 @click.argument("export_path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
 @settings_option
 def export(export_path: Path, settings_path: Path | None) -> None:
-    """Write all events to FILE, a JSON object a line; compressed if its name ends in .gz.
+    """Write all events to FILE, a JSON object a line.
 
-    Stop Footfall first (its processor, where the roles run apart): one process can have the database open.
+    FILE is compressed if its name ends in .gz. Stop Footfall first (its processor, where the roles run apart): one
+    process can have the database open.
 
     The first line says what follows and is what `footfall rebuild --events FILE` goes by. Addresses and user agents
     are not in the database, and so not in FILE.
@@ -74,7 +75,10 @@ def export(export_path: Path, settings_path: Path | None) -> None:
 def rebuild(
     log_paths: tuple[Path, ...], export_path: Path | None, pairs: tuple[str, ...], settings_path: Path | None
 ) -> None:
-    """Make the database anew, by the present rules, from the visits log and the queue, or from exported events.
+    """Make the database anew, by the present rules.
+
+    It is made from the visits log and the queue, or from exported events; with a broker, or into ClickHouse, from
+    exported events only.
 
     Stop Footfall first (its processor, where the roles run apart). Collecting may go on. The old database is left
     alone until the new one is whole, and is then kept under another name.

@@ -88,6 +88,17 @@ def test_every_endpoint_is_documented(path: str) -> None:
     assert re.search(rf"(?:`|[A-Z]+ |, ){re.escape(path)}\b", _text("docs/api.md"))
 
 
+def test_every_module_has_its_place() -> None:
+    """The table of the architecture names each module, those of a package without the ending."""
+    _, _, section = _text("docs/architecture.md").partition("## Where things are\n")
+    table = section.partition("\n## ")[0]
+    source = ROOT / "src" / "footfall"
+    assert [] == [path.name for path in source.glob("[!_]*.py") if f"`{path.name}`" not in table]
+    rows = {name: row for row in table.splitlines() for name in re.findall(r"`(\w+)/`", row)}
+    modules = [path for path in source.glob("*/[!_]*.py") if path.parent.name != "processes"]  # whose names are roles
+    assert [] == [path for path in modules if f"`{path.stem}`" not in rows[path.parent.name]]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_every_link_leads_somewhere(document: Path) -> None:
     """A link within the project names a file that is there, and a heading in it."""

@@ -1,5 +1,5 @@
 """Reporting: what was collected, as figures.
 
-`queries` asks the database, `api` answers over HTTP, `openapi` describes every endpoint and `docs` is the page that
-shows it. It writes nothing, and knows of no queue.
+`base` says what a database is asked, `duckdb` and `clickhouse` ask it, `api` answers over HTTP, `openapi` describes
+every endpoint and `docs` is the page that shows it. It writes nothing, and knows of no queue.
 """
