@@ -377,7 +377,7 @@ def test_bodies_of_all_clients_together_are_bounded(monkeypatch: pytest.MonkeyPa
                 writer.write(post(b"x" * 8_000, b"Connection: close"))
                 assert [200] == [answer.status for answer in await answers(reader)]
 
-            assert [503] == [answer.status for answer in await answers(slow)]
+            assert [(503, "1")] == [(answer.status, answer.headers["retry-after"]) for answer in await answers(slow)]
             assert [(503, b"/event")] == fixture.application.refused
 
     run(main)

@@ -43,9 +43,7 @@ _PIXEL = Response(200, GIF, "image/gif", _ANY_SITE)
 _ACCEPTED = Response(202, b'{"status":"accepted"}', "application/json", {**_CORS, "cache-control": "no-store"})
 _PREFLIGHT_TRACK = Response(204, headers={**_PREFLIGHT_HEADERS, "access-control-allow-methods": "GET, HEAD, OPTIONS"})
 _PREFLIGHT_EVENT = Response(204, headers={**_PREFLIGHT_HEADERS, "access-control-allow-methods": "POST, OPTIONS"})
-_UNAVAILABLE = Response.of(
-    Problem(503, "The event can't be taken at the moment; nothing of it was recorded."), {**_CORS, "retry-after": "1"}
-)
+_UNAVAILABLE = Response.of(Problem(503, "The event can't be taken at the moment; nothing of it was recorded."), _CORS)
 _UNSUPPORTED = Response.of(Problem(415, "Send application/json, or text/plain holding JSON."), _CORS)
 _NOT_FOUND = Response.of(Problem(404, "There is nothing at this path."))
 

@@ -14,8 +14,8 @@ _PART_BYTES: Final = 64 * 1024
 _NOT_FORWARDED = {b"connection", b"keep-alive", b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"te"}
 """What concerns one connection only (RFC 9110, section 7.6.1), and the body, which no report has."""
 
-_AWAY = Response.of(Problem(503, "The reports are not available at the moment."), {"retry-after": "1"})
-_BUSY = Response.of(Problem(503, "Too many reports are being made at once."), {"retry-after": "1"})
+_AWAY = Response.of(Problem(503, "The reports are not available at the moment."))
+_BUSY = Response.of(Problem(503, "Too many reports are being made at once."))
 
 
 class Forwarder:

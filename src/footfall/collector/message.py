@@ -33,6 +33,9 @@ class Response:
 
     @classmethod
     def of(cls, problem: Problem, headers: Mapping[str, str] | None = None) -> "Response":
+        """The answer that tells of a problem, and when to try again where that may help."""
+        if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers = {**(headers or {}), "retry-after": "1"}
         return cls(problem.status, problem.body(), CONTENT_TYPE, headers)
 
     def wire(self, date: bytes, head_only: bool, close: bool) -> bytes:  # noqa: FBT001 - the hot path

@@ -14,7 +14,7 @@ from footfall.problem import Problem
 _ANSWERS_A_TURN: Final = 100
 """So many are sent before others have a turn of the loop."""
 
-_UNKNOWN = Response.of(Problem(503, "The state of this service can't be read at the moment."), {"retry-after": "1"})
+_UNKNOWN = Response.of(Problem(503, "The state of this service can't be read at the moment."))
 
 _log = logging.getLogger(__name__)
 
