@@ -132,8 +132,8 @@ def rebuild(
 def _fill(settings: config.Settings, export_path: Path | None) -> None:
     if export_path is None:
         raise BadUsageError(
-            "ClickHouse is filled from an export: footfall rebuild --events FILE. What it has itself is brought back "
-            "by its own means, BACKUP and RESTORE (database.url)."
+            "ClickHouse is filled from an export: footfall rebuild --events FILE. To make one from the visits log and "
+            "the queue, run footfall rebuild and footfall export with database.url=duckdb:PATH."
         )
     # Extras, which nobody needs for DuckDB.
     from footfall.fill import fill_from_export  # noqa: PLC0415

@@ -3,11 +3,13 @@
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import httpx
 import pytest
 
+from clickhouse_server import ClickhouseServer
 from footfall.visit_line import format_line
 from harness import Footfall, eventually
 
@@ -100,6 +102,25 @@ def test_a_database_rebuilt_from_an_export_reports_the_same(
         assert before | {"ledger": None} == figures(new) | {"ledger": None}
     finally:
         new.kill()
+
+
+@pytest.mark.xdist_group("clickhouse")
+def test_clickhouse_is_made_anew_by_way_of_duckdb(
+    collected: tuple[Footfall, dict[str, Any]], clickhouse: ClickhouseServer
+) -> None:
+    """From what the queue and the visits log have, with the commands that are there."""
+    footfall, before = collected
+    footfall.set(FOOTFALL__DATABASE__URL="duckdb:new.duckdb")
+    assert 0 == footfall.command("rebuild").returncode
+    assert "10,049 events exported\n" == footfall.command("export", "events.ndjson.gz").stdout
+
+    footfall.set(FOOTFALL__DATABASE__URL=clickhouse.url(f"anew_{token_hex(8)}"))
+    refused = footfall.command("rebuild")
+    assert (2, True) == (refused.returncode, "database.url=duckdb:PATH" in refused.stderr), refused
+    filled = footfall.command("rebuild", "--events", "events.ndjson.gz")
+    assert (0, "ClickHouse has 10,049 events from the export.\n") == (filled.returncode, filled.stdout), filled
+    footfall.start()
+    assert before == figures(footfall)
 
 
 def test_a_running_footfall_is_left_alone(served: Footfall) -> None:
