@@ -37,7 +37,6 @@ _AWAY_S = 1.0
 """At most this until what was killed is started again."""
 _RESULTS = Path(__file__).parent / "results"
 
-BROKER = "broker"
 PAUSE = "pause"
 """What can be done to a processor or a storage beside a kill: it stands still until others have its work, and wakes."""
 
@@ -47,15 +46,17 @@ class Cluster:
 
     Attributes:
         services: by name, each with the arguments it is started with.
+        servers: what they need of others, by name.
     """
 
     def __init__(self, directory: Path, broker: Broker) -> None:
-        self.broker = broker
+        self.max_session_s = broker.max_session_s
         self._database = ClickhouseServer(directory / "clickhouse", free_port())
         settings = {
             "FOOTFALL__QUEUE__URL": broker.url("footfall"),
             "FOOTFALL__DATABASE__URL": self._database.url(_DATABASE),
         }
+        self.servers: dict[str, Broker | ClickhouseServer] = {"broker": broker, "database": self._database}
         self.services: dict[str, tuple[Footfall, tuple[str, ...]]] = {}
         for role, count in (("collector", COLLECTORS), ("storage", STORAGES), ("processor", PROCESSORS)):
             for number in range(1, count + 1):
@@ -71,8 +72,8 @@ class Cluster:
 
     def start(self) -> None:
         """Start all, and wait until all are ready."""
-        self.broker.start()
-        self._database.start()
+        for server in self.servers.values():
+            server.start()
         for service, arguments in self.services.values():
             service.spawn(*arguments)
         for service, _ in self.services.values():
@@ -82,8 +83,8 @@ class Cluster:
         """End whatever runs."""
         for service, _ in self.services.values():
             service.kill()
-        self.broker.kill()
-        self._database.kill()
+        for server in self.servers.values():
+            server.kill()
 
     @property
     def ports(self) -> Sequence[int]:
@@ -162,16 +163,16 @@ def torment(cluster: Cluster, seconds: float, chance: random.Random) -> Series:
 
 def _strike(cluster: Cluster, chance: random.Random) -> str:
     """Kill one of all, or pause a consumer, and bring it back; say what it was."""
-    name = chance.choice([BROKER, *cluster.services])
-    if name == BROKER:
-        cluster.broker.kill()
+    name = chance.choice([*cluster.servers, *cluster.services])
+    if name in cluster.servers:
+        cluster.servers[name].kill()
         time.sleep(chance.uniform(0.0, _AWAY_S))
-        cluster.broker.start()
-        return BROKER
+        cluster.servers[name].start()
+        return name
     service, arguments = cluster.services[name]
     if arguments[1] != "collector" and chance.random() < 0.3:
         os.killpg(service.process.pid, signal.SIGSTOP)
-        time.sleep(chance.uniform(0.5, 1.5) * cluster.broker.max_session_s)
+        time.sleep(chance.uniform(0.5, 1.5) * cluster.max_session_s)
         os.killpg(service.process.pid, signal.SIGCONT)
         return f"{PAUSE} {arguments[1]}"
     service.kill()

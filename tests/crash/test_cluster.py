@@ -15,7 +15,7 @@ SECONDS = 12.0
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", sorted(BROKERS))
 def test_nothing_is_lost_or_doubled_between_many_services(tmp_path: Path, name: str) -> None:
-    """Whoever dies or stands still, the broker included; and the ledgers of all agree."""
+    """Whoever dies or stands still, the broker and ClickHouse included; and the ledgers of all agree."""
     require(name)
     directory = tmp_path / "broker"
     directory.mkdir()
