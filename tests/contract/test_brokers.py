@@ -183,6 +183,17 @@ def test_nothing_is_lost_when_a_consumer_goes_without_a_word(url: str, publisher
     assert values == read_again(url, 20)
 
 
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_turn_that_is_waited_for_again_begins_again(url: str, publisher: Publisher, *, is_alone: bool) -> None:
+    """An output that can't be opened makes its consumer wait anew, though nobody took its turn."""
+    values = publish_numbers(publisher, 20)
+    with closing(open_in_turn(url, is_alone=is_alone)) as subscription:
+        read(subscription, 1)
+        take_turn(subscription)
+
+        assert values == sorted(message.value for message in read(subscription, 20))
+
+
 def test_rewound_partition_begins_again(url: str, publisher: Publisher) -> None:
     """At its first message, though the last consumer said that the next may begin at the end."""
     values = [b"%d" % number for number in range(5)]

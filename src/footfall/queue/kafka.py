@@ -316,6 +316,8 @@ class KafkaSubscription:
     def wait_for_turn(self, stop: threading.Event) -> bool:
         began = time.monotonic()
         has_said = False
+        # The turn before may not be over; what has come since it began is to come again.
+        self._end(self._consumer)
         while not stop.is_set():
             try:
                 self._join()
