@@ -167,6 +167,7 @@ _decode_array = msgspec.json.Decoder(_Array).decode
 _LINE = re.compile(rb"\S[^\n]*")
 _encoder = msgspec.msgpack.Encoder()
 _decode_entries = msgspec.msgpack.Decoder(list[Entry]).decode
+_decode_raws = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 
 def parse_event(body: bytes, *, received_ns: int, address: str | None, user_agent: bytes) -> Event:
@@ -295,6 +296,15 @@ def join_entries(payloads: Sequence[bytes]) -> bytes:
         count += payload[0] & 0x0F if head == 1 else int.from_bytes(payload[1:head])
         bodies.append(payload[head:])
     return b"".join([b"\xdd", count.to_bytes(4), *bodies])
+
+
+def drop_entries(payload: bytes, count: int) -> bytes:
+    """A payload without its first entries; none is decoded.
+
+    Raises:
+        msgspec.DecodeError: it is not what `encode_entries` wrote.
+    """
+    return _encoder.encode(_decode_raws(payload)[count:])
 
 
 def _parse_timestamp(text: str, received_ns: int) -> int:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from footfall.event import Entry, Event, Hit, decode_entries, encode_entries, join_entries
+from footfall.event import Entry, Event, Hit, decode_entries, drop_entries, encode_entries, join_entries
 from footfall.queue.base import Batch
 from footfall.queue.envelope import decode_envelope, encode_envelope
 
@@ -19,6 +19,7 @@ BATCHES = st.builds(
     payload=st.binary(),
     is_damaged=st.booleans(),
     before=COUNTS,
+    joined=st.lists(st.tuples(COUNTS, COUNTS)).map(tuple),
 )
 ENTRIES: st.SearchStrategy[Entry] = st.builds(Hit, COUNTS, st.none(), st.binary(), st.binary()) | st.builds(
     Event, COUNTS, st.none(), st.binary(), st.text(), st.text()
@@ -63,6 +64,12 @@ def test_joined_payloads_hold_the_entries_of_all(parts: list[list[Entry]]) -> No
     joined = join_entries([encode_entries(part) for part in parts])
 
     assert [entry for part in parts for entry in part] == decode_entries(joined)
+
+
+@given(st.lists(ENTRIES, max_size=40), st.integers(0, 40))
+def test_payload_without_its_first_entries(entries: list[Entry], count: int) -> None:
+    """The others are as they were."""
+    assert entries[count:] == decode_entries(drop_entries(encode_entries(entries), count))
 
 
 @pytest.mark.parametrize("count", [0, 15, 16, 65_535, 65_536])

@@ -5,6 +5,7 @@ tests/integration run the same against real ones.
 """
 
 import logging
+import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from footfall.account import Account, RelayAccount, SourceAccount, read_account
 from footfall.event import Hit, decode_entries, encode_entries
 from footfall.filelock import is_held
-from footfall.queue.base import Batch, Message, Progress
+from footfall.queue.base import Batch, Message, Progress, SinkReport
 from footfall.queue.broker import TURN_SUFFIX, BrokerFeed
 from footfall.queue.embedded import EmbeddedQueue
 from footfall.queue.embedded_feed import EmbeddedFeed
@@ -214,6 +215,59 @@ def test_an_output_from_a_backup_gets_what_is_kept_again(queue: EmbeddedQueue, t
 
     assert list(range(9)) == restored.entries
     assert {} == restored.positions[queue.source].skipped
+
+
+def test_an_output_that_was_filled_without_a_broker_goes_on_where_it_is(tmp_path: Path) -> None:
+    """A unit may begin before that place, for the relay knows nothing of it."""
+    log, output = Log(), Output()
+    with closing(EmbeddedQueue(tmp_path / "queue", sinks=["visit_log"], durability="memory")) as queue:
+        fill(queue, 0, 5)
+        output.write(queue.read(0)[:3])
+    with closing(EmbeddedQueue(tmp_path / "queue", sinks=[RELAY], durability="memory")) as queue:
+        relay_all(queue, log)
+
+    drain(log, output, tmp_path)
+
+    assert list(range(5)) == output.entries
+
+
+@pytest.mark.parametrize("known", [0, 2])
+def test_units_that_are_cut_anew_bring_each_entry_once(queue: EmbeddedQueue, tmp_path: Path, known: int) -> None:
+    """A queue that was mended, or comes from a backup, may not tell which there were, or tell of old ones."""
+    log, output = Log(), Output()
+    fill(queue, 0, known)
+    relay_all(queue, log)
+    old = queue.sink_reports().get(RELAY, SinkReport(0, 0, 0, {}, "", None))
+    for number in range(known, 6):
+        fill(queue, number, number + 1)
+        relay_all(queue, log)
+    drain(log, output, tmp_path)
+
+    queue.report(RELAY, Progress(old.sequence, old.sequence, old.written), mark=old.mark)
+    fill(queue, 6, 8)
+    relay_all(queue, log)
+    drain(log, output, tmp_path)
+
+    assert list(range(8)) == output.entries
+
+
+def test_a_unit_of_which_the_queue_has_lost_all_stops_nothing(queue: EmbeddedQueue, tmp_path: Path) -> None:
+    """It was to be published when the file was damaged; what came after it is."""
+    log, output = Log(), Output()
+    fill(queue, 0, 1)
+    relay_all(queue, log)
+    [known] = queue.sink_reports().values()
+    fill(queue, 1, 3)
+    gone = queue.last_sequence()
+    queue.report(RELAY, Progress(known.sequence, known.sequence, 1), mark=str(gone))
+    fill(queue, 3, 4)
+    with closing(sqlite3.connect(tmp_path / "queue")) as file, file:
+        file.execute("DELETE FROM batches WHERE sequence <= ?", (gone,))
+
+    relay_all(queue, log)
+    drain(log, output, tmp_path)
+
+    assert ([0, 3], {LOST: 2}) == (output.entries, output.positions[queue.source].skipped)
 
 
 def test_what_the_broker_no_longer_has_is_counted_as_lost(queue: EmbeddedQueue, tmp_path: Path) -> None:

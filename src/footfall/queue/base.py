@@ -23,6 +23,7 @@ class Batch(Struct, frozen=True):
         is_damaged: the bytes are no longer those that were committed; what they were can't be told.
         before: how many entries of this source were committed before it. A sink that has dealt with fewer missed some.
         context: the trace context it was published in, W3C's headers by name; empty where nothing is traced.
+        joined: sequence and count of each batch that a relay made this one of; empty for one that was committed so.
     """
 
     source: str
@@ -33,6 +34,7 @@ class Batch(Struct, frozen=True):
     is_damaged: bool = False
     before: int = 0
     context: dict[str, str] = {}
+    joined: tuple[tuple[int, int], ...] = ()
 
 
 class Progress(Struct, frozen=True):

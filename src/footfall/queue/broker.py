@@ -8,9 +8,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from footfall.account import Account, SourceAccount, write_account
+from footfall.event import drop_entries
 from footfall.filelock import Presence
 from footfall.queue.base import Batch, Message, Progress, Subscription
 from footfall.queue.envelope import decode_envelope
@@ -78,7 +79,7 @@ class BrokerFeed:
         self._pass_over(positions)
         messages = self._subscription.poll(0 if self._waiting else POLL_S, is_full=self._waiting_bytes >= ENOUGH_BYTES)
         self._take(messages, positions)
-        return list(self._enough())
+        return list(self._enough(positions))
 
     def report(self, positions: Mapping[str, Progress], trouble: str | None, mark: str) -> None:
         """Tell the broker how far the sink is *safely*: a database may still lose what no checkpoint covers."""
@@ -163,10 +164,24 @@ class BrokerFeed:
         while waiting and waiting[0].sequence <= positions.get(waiting[0].source, Progress()).sequence:
             self._waiting_bytes -= len(waiting.popleft().payload)
 
-    def _enough(self) -> Iterator[Batch]:
+    def _enough(self, positions: Mapping[str, Progress]) -> Iterator[Batch]:
+        reached = {source: progress.sequence for source, progress in positions.items()}
         size = 0
         for batch in self._waiting:
-            yield batch
+            yield _past(batch, reached.get(batch.source, 0))
+            reached[batch.source] = max(batch.sequence, reached.get(batch.source, 0))
             size += len(batch.payload)
             if size >= ENOUGH_BYTES:
                 return
+
+
+def _past(unit: Batch, sequence: int) -> Batch:
+    """What an output that has come so far lacks of a unit.
+
+    Units end where an output stands, or were cut otherwise when it came there.
+    """
+    gone = sum(count for place, count in unit.joined if place <= sequence)
+    if not gone or unit.sequence <= sequence:
+        return unit
+    payload = unit.payload if unit.is_damaged else drop_entries(unit.payload, gone)
+    return structs.replace(unit, count=unit.count - gone, payload=payload, before=unit.before + gone)

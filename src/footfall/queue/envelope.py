@@ -1,9 +1,9 @@
 """A batch as a broker's message.
 
 Message format: the bytes `FF1`, then a MessagePack array of `source`, `sequence`, `committed_ns`, `count`, `before`,
-`is_damaged` (see `Batch`), the CRC-32 of the payload (zlib's), the `context`, and the payload. The context is the
-trace context of the batch, W3C's headers by name; empty where nothing is traced. A new field is added at the end, with
-a default.
+`is_damaged` (see `Batch`), the CRC-32 of the payload (zlib's), the `context`, the payload, and `joined`. The context is
+the trace context of the batch, W3C's headers by name; empty where nothing is traced. A new field is added at the end,
+with a default.
 """
 
 import zlib
@@ -28,6 +28,7 @@ class Envelope(Struct, frozen=True, array_like=True):
     checksum: int
     context: dict[str, str]
     payload: bytes
+    joined: tuple[tuple[int, int], ...] = ()
 
     def batch(self) -> Batch:
         """The batch; damaged if its payload is no longer what was published."""
@@ -41,6 +42,7 @@ class Envelope(Struct, frozen=True, array_like=True):
             is_damaged,
             self.before,
             self.context,
+            self.joined,
         )
 
 
@@ -59,6 +61,7 @@ def encode_envelope(batch: Batch, context: dict[str, str]) -> bytes:
             zlib.crc32(batch.payload),
             context,
             batch.payload,
+            batch.joined,
         )
     )
 

@@ -4,6 +4,9 @@ The queue of a busy collector has a batch every millisecond or so; each would be
 joins neighbours into *units*, and a unit is one batch from then on. Its range is recorded in the queue before it is
 published, so that it is the same whenever it is published again: a database that can't write rows and position in one
 step can tell a unit that it has by its name alone.
+
+Where no record tells of a unit (the outputs were filled without a broker before, the queue was mended or comes from a
+backup) units may be cut otherwise than what an output has. So a unit says of which batches it was made.
 """
 
 import logging
@@ -101,7 +104,7 @@ class Relay:
 
     def _next_unit(self, batches: Sequence[Batch], before: Progress) -> Sequence[Batch]:
         """The batches of the next unit, whose end is on disk."""
-        if self._unit_end <= before.sequence:
+        if self._unit_end < batches[0].sequence:
             self._unit_end = _unit_of(batches)[-1].sequence
             self._fix(before, str(self._unit_end))
             reach(Point.RELAY_FIXED)
@@ -130,4 +133,5 @@ def _join(unit: Sequence[Batch]) -> Batch:
     first, last = unit[0], unit[-1]
     count = sum(batch.count for batch in unit)
     payload = join_entries([batch.payload for batch in unit])
-    return Batch(last.source, last.sequence, first.committed_ns, count, payload, before=first.before)
+    joined = tuple((batch.sequence, batch.count) for batch in unit)
+    return Batch(last.source, last.sequence, first.committed_ns, count, payload, before=first.before, joined=joined)
