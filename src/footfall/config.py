@@ -50,7 +50,7 @@ class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def is_clickhouse(self) -> bool:
         """Whether it is a server, which many processes can use; else it is DuckDB's file, and for one."""
-        return self.url is not None and urlsplit(self.url).scheme in {"clickhouse", "clickhouses"}
+        return self.url is not None and _scheme(self.url) in {"clickhouse", "clickhouses"}
 
 
 class ReportingSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -243,7 +243,7 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
     if pixel_url is not None and not _is_http_url(pixel_url):
         raise refuse("collector.pixel_url", "must be an http:// or https:// address of an image, in ASCII")
     queue_url = settings.queue.url
-    if queue_url is not None and urlsplit(queue_url).scheme not in {"kafka", "amqp", "amqps"}:
+    if queue_url is not None and _scheme(queue_url) not in {"kafka", "amqp", "amqps"}:
         raise refuse(
             "queue.url",
             "must be kafka://host:9092/topic or amqp://user:password@host:5672/vhost; without it the queue is embedded",
@@ -256,6 +256,14 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
     token = settings.reporting.token
     if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
         raise refuse("reporting.token", "must be ASCII without spaces: it travels in a header")
+
+
+def _scheme(url: str) -> str:
+    """Of what sort an address is; the empty text where it is none."""
+    try:
+        return urlsplit(url).scheme
+    except ValueError:
+        return ""
 
 
 def _is_http_url(text: str) -> bool:

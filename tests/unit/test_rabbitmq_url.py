@@ -27,7 +27,7 @@ def test_address_that_can_be_used(url: str) -> None:
     [
         ("amqp:///visits", "amqp://user:password@host:5672/vhost"),
         ("amqp://broker:port/visits", "port"),
-        ("amqp://broker:70000/visits", "Port"),
+        ("amqp://broker:70000/visits", "port"),
         ("amqp://broker/two/parts", "%2F"),
         ("amqp://broker/visits?names=other", "names"),
         ("amqp://broker/visits?name=", "name"),
@@ -42,6 +42,15 @@ def test_address_that_can_not_be_used(url: str, named: str) -> None:
         check_url(url)
 
     assert named in str(caught.value)
+
+
+@pytest.mark.parametrize("sign", "/?#")
+def test_password_that_is_not_quoted_is_not_shown(sign: str) -> None:
+    """What stands before such a sign looks like a port."""
+    with pytest.raises(BadSettingError, match="written %2F %3F %23") as caught:
+        check_url(f"amqp://user:hunter2{sign}x@broker:5672/visits")
+
+    assert "hunter2" not in str(caught.value)
 
 
 def test_files_for_tls_are_looked_at(tmp_path: Path) -> None:

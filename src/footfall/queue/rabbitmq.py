@@ -168,11 +168,11 @@ def _parse(url: str) -> _Target:
         parts = urlsplit(url)
         port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
         options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-    except ValueError as error:
-        raise BadSettingError(f"queue.url: {error}") from None
+    except ValueError:  # its text may hold a piece of the password
+        raise _bad_form() from None
     vhost = parts.path.removeprefix("/")
     if parts.scheme not in {"amqp", "amqps"} or not parts.hostname or "/" in vhost or parts.fragment:
-        raise BadSettingError("queue.url: must be amqp://user:password@host:5672/vhost, a / in the vhost written %2F")
+        raise _bad_form()
     for option in options:
         if option not in _OPTIONS:
             raise BadSettingError(f"queue.url: there is no option {option}; known are: {', '.join(_OPTIONS)}")
@@ -191,6 +191,13 @@ def _parse(url: str) -> _Target:
         name=name,
         heartbeat_s=int(heartbeat),
         tls=_tls(parts.scheme, options),
+    )
+
+
+def _bad_form() -> BadSettingError:
+    return BadSettingError(
+        "queue.url: must be amqp://user:password@host:5672/vhost, the port a number up to 65535, options as in "
+        "?a=b&c=d, and a sign of / ? # [ ] in user, password or vhost written %2F %3F %23 %5B %5D"
     )
 
 
