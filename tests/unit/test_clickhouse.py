@@ -433,6 +433,17 @@ def test_an_event_id_that_two_take_at_once_counts_once(meddled: Meddled, databas
     assert (3, [("/a", 2), ("/b", 1)]) == (stats.total_views, [(path.path, path.views) for path in stats.top_paths])
 
 
+def test_any_number_of_doubles_is_left_out(meddled: Meddled, database: ClickhouseDatabase) -> None:
+    """A sender that sends everything twice, to two collectors, does not stop the reports of its site."""
+    events = [event(event_id=str(number)) for number in range(3_000)]
+    other = ClickhouseSink(database, is_alone=False)
+    meddled.before = lambda: other.write([batch(1, *events, source="b")])
+    ClickhouseSink(meddled, is_alone=False).write([batch(1, *events)])
+
+    assert [(6_000,)] == rows(database, "SELECT count() FROM events")
+    assert 3_000 == ClickhouseReports(database, limit_s=30).stats("my-blog", first=None, last=None, limit=1).total_views
+
+
 def test_an_event_with_an_id_is_not_its_own_duplicate(meddled: Meddled) -> None:
     """A batch that is there already, and comes again, is accounted for as it was written."""
     sink = ClickhouseSink(meddled, is_alone=False)
