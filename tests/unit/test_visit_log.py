@@ -98,6 +98,22 @@ def test_continues_a_log(path: Path, state_dir: Path) -> None:
     assert OLD_LINE + line("one") == path.read_bytes()
 
 
+def test_log_whose_state_is_gone_is_refused_where_no_queue_can_tell(path: Path, state_dir: Path) -> None:
+    """A broker gives all it keeps again, to a storage that knows of nothing."""
+    with closing(VisitLog(path, state_dir, is_told=False)) as log:
+        log.write([batch(1, hit("one"))])
+    with closing(VisitLog(path, state_dir, is_told=False)) as log:
+        log.write([batch(2, hit("two"))])
+    (state_dir / STATE_NAME).unlink()
+
+    with pytest.raises(DamagedFileError, match="All that the broker keeps would be written again"):
+        VisitLog(path, state_dir, is_told=False)
+    assert line("one") + line("two") == path.read_bytes()
+    path.rename(state_dir / "moved")
+    with closing(VisitLog(path, state_dir, is_told=False)) as log:
+        assert {} == log.progress()
+
+
 def test_position_survives(path: Path, state_dir: Path) -> None:
     """A new object on the same state goes on where the last one was."""
     with closing(VisitLog(path, state_dir)) as log:

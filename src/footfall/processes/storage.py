@@ -22,7 +22,7 @@ def run(lifeline: Lifeline, settings: Settings) -> None:
     give_way()
 
     def open_log() -> VisitLog:
-        return VisitLog(Path(settings.storage.path), settings.data_path)
+        return VisitLog(Path(settings.storage.path), settings.data_path, is_told=not settings.queue.is_broker)
 
     with (
         Presence(settings.data_path / STORAGE_PRESENCE),

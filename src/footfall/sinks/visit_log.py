@@ -61,6 +61,8 @@ class VisitLog:
     Args:
         path: the log; made when it is not there, its directory is not.
         state_dir: where the position is kept; a directory that is there.
+        is_told: `resume` will be called, with what the queue knows. A broker knows nothing of a sink, so that where the
+            log ends is told by the state alone.
 
     Raises:
         AlreadyInUseError: another process holds the log, or the state; the text says which.
@@ -70,7 +72,7 @@ class VisitLog:
 
     name = VISIT_LOG
 
-    def __init__(self, path: Path, state_dir: Path) -> None:
+    def __init__(self, path: Path, state_dir: Path, *, is_told: bool = True) -> None:
         # Two names of one log must not make two locks.
         self._path = path.resolve()
         state_path = state_dir.resolve() / FILE_NAME
@@ -89,6 +91,8 @@ class VisitLog:
             # A full disk is no reason not to start: hits are collected meanwhile, and `write` tries again.
             with suppress(OSError):
                 self._finish()
+            if not is_told:
+                self._demand_state()
             self._held = held.pop_all()
 
     # What a consumer calls.
@@ -140,6 +144,14 @@ class VisitLog:
 
     def close(self) -> None:
         self._held.close()
+
+    def _demand_state(self) -> None:
+        if self._state.end is None and self._state.intent is None and os.fstat(self._fd).st_size:
+            raise DamagedFileError(
+                f"The visits log {self._path} has lines, and {self._state.path} does not tell which: it is new, or was "
+                "damaged. All that the broker keeps would be written again. Put the state back, or move the log to "
+                "another directory: then all that the broker keeps goes into a new one."
+            )
 
     # The steps.
 
