@@ -240,6 +240,19 @@ def test_tables_of_a_cluster_are_replicated_and_spread() -> None:
         assert place in statements[name]
 
 
+def test_tables_that_are_not_plain_count_as_replicated(database: ClickhouseDatabase, url: str) -> None:
+    """A server may make other tables than it is asked for; the one that counts may not be the one that has inserted."""
+    assert not database.is_replicated
+    database.run(f"RENAME TABLE {database.name}.events TO {database.name}.events_local")
+    database.run(
+        f"CREATE TABLE {database.name}.events AS {database.name}.events_local "
+        f"ENGINE = Merge({database.name}, '^events_local$')"
+    )
+
+    with closing(open_clickhouse(url)) as reopened:
+        assert reopened.is_replicated
+
+
 def test_an_insert_is_one_part(database: ClickhouseDatabase) -> None:
     """However many rows and blocks it has: so it is there whole or not at all."""
     sink = ClickhouseSink(database, is_alone=True)

@@ -43,6 +43,8 @@ REMEMBERED_INSERTS: Final = 10_000
 OLDEST_VERSION: Final = (25, 8)
 """Reports need `enable_shared_storage_snapshot_in_query`."""
 
+_PLAIN: Final = {"MergeTree", "ReplacingMergeTree"}
+"""Engines of tables that one server has."""
 _FORMAT: Final = 1
 _MAX_DEAD: Final = 10
 """More dead tokens there will not be in one place: each takes a kill within a tenth of a millisecond."""
@@ -209,6 +211,11 @@ _EVENTS: Final = """
 class ClickhouseDatabase:
     """A connection to the database, whose tables are there; any thread may use it.
 
+    Attributes:
+        name: the database's.
+        is_replicated: some tables are on several servers, and the one that is asked may be behind. That is so in a
+            cluster, but also where a server makes such tables of all (a Replicated database, ClickHouse Cloud).
+
     Methods raise:
         TimeoutError: a limit was reached.
         OSError: the server is away, or can't do it now; try again. What was to be written may be written.
@@ -219,7 +226,6 @@ class ClickhouseDatabase:
         """Connect, and make what is missing."""
         self._url = url
         self.name: Final = url.database
-        self.is_replicated: Final = url.cluster is not None
         settings = _SETTINGS | (_CLUSTER_SETTINGS if url.cluster else {})
         with self._naming_errors():
             self._client = clickhouse_connect.get_client(
@@ -239,7 +245,7 @@ class ClickhouseDatabase:
             )
         try:
             self._check_version()
-            self._make_tables()
+            self.is_replicated: Final = not self._make_tables() <= _PLAIN
         except BaseException:
             self.close()
             raise
@@ -358,12 +364,9 @@ class ClickhouseDatabase:
                 f"Footfall needs ClickHouse {OLDEST_VERSION[0]}.{OLDEST_VERSION[1]} or later."
             )
 
-    def _make_tables(self) -> None:
-        """Make what is missing; a user who may only read finds it made."""
-        found = {
-            name
-            for (name,) in self.query("SELECT name FROM system.tables WHERE database = {name:String}", self._named())
-        }
+    def _make_tables(self) -> set[str]:
+        """Make what is missing, and give the engines of all; a user who may only read finds it made."""
+        found = self._engines().keys()
         wanted = {"format", "events", "positions", "salts", "doubles"}
         if "format" not in found and found & wanted:
             raise DamagedFileError(
@@ -381,6 +384,12 @@ class ClickhouseDatabase:
                 f"The database {self.name} on {self._place()} has format {versions[0][0]}; this Footfall reads format "
                 f"{_FORMAT}. Name another (database.url)."
             )
+
+        return {engine for name, engine in self._engines().items() if name in wanted}
+
+    def _engines(self) -> dict[str, str]:
+        """By table."""
+        return dict(self.query("SELECT name, engine FROM system.tables WHERE database = {name:String}", self._named()))
 
     def _versions(self) -> list[tuple[Any, ...]]:
         return self.query(f"SELECT DISTINCT version FROM {self.name}.format")
