@@ -3,13 +3,13 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Final
 
 from footfall.crashpoint import Point, reach
 from footfall.errors import TurnOverError
-from footfall.queue.base import Feed, Progress
+from footfall.queue.base import Batch, Feed, Progress
 from footfall.queue.tracing import OFF, Tracing
 from footfall.sinks.base import LOST, Sink
 
@@ -109,6 +109,7 @@ class Consumer:
                 return
         wrote_at = time.monotonic()
         while True:
+            batches: Sequence[Batch] = ()
             before = dict(self._sink.progress())
             if stop.is_set() and (self._trouble is not None or self._feed.may_stop(before)):
                 return

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from footfall.account import Account, RelayAccount, SourceAccount, read_account
+from footfall.consumer import take_turns
 from footfall.event import Hit, decode_entries, encode_entries
 from footfall.filelock import is_held
 from footfall.queue.base import Batch, Message, Progress, SinkReport
@@ -25,6 +26,7 @@ from footfall.queue.embedded_feed import EmbeddedFeed
 from footfall.queue.envelope import decode_envelope
 from footfall.queue.relay import RELAY, UNIT_BYTES, Relay
 from footfall.sinks.base import LOST
+from footfall.sinks.visit_log import VisitLog
 
 KEPT = 1_000
 
@@ -337,6 +339,25 @@ def test_whose_turn_it_is_shows(tmp_path: Path) -> None:
     feed.close()
 
     assert (False, True, False) == (before, while_it_has, is_held(turn))
+
+
+def test_a_broker_that_goes_when_a_turn_begins_is_trouble_and_no_more(tmp_path: Path) -> None:
+    """The consumer tells it, and would try again."""
+    stop = threading.Event()
+
+    class Going(Log):
+        def poll(self, timeout_s: float, *, is_full: bool) -> Sequence[Message]:
+            del timeout_s, is_full
+            stop.set()
+            raise OSError("it does not answer")
+
+    def open_sink() -> VisitLog:
+        return VisitLog(tmp_path / "visits.log", tmp_path)
+
+    with closing(BrokerFeed(Going(), "visit_log", accounts=tmp_path)) as feed:
+        take_turns(feed, open_sink, stop, on_turn=lambda: None)
+
+    assert "it does not answer" == read_account(tmp_path, "visit_log", Account).trouble
 
 
 def test_a_relay_is_done_with_what_the_broker_has(queue: EmbeddedQueue) -> None:
