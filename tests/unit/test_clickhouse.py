@@ -362,6 +362,25 @@ def test_a_stale_processor_writes_nothing_twice(meddled: Meddled, database: Clic
     assert_exact(database, 4)
 
 
+def test_a_processor_that_slept_for_longer_than_tokens_are_known_writes_nothing_twice(
+    url: str, database: ClickhouseDatabase
+) -> None:
+    """A machine that was suspended between two batches goes on when the others have inserted thousands."""
+    with closing(Meddled(url, "positions")) as meddled:
+        stale = ClickhouseSink(meddled, is_alone=False)
+        stale.write([batch(1)])
+
+        def sleep() -> None:
+            database.run(f"ALTER TABLE {database.name}.events MODIFY SETTING non_replicated_deduplication_window = 1")
+            ClickhouseSink(database, is_alone=False).write([batch(3), batch(4)])
+
+        meddled.after = sleep
+        with pytest.raises(OSError, match="another processor has written what comes after batch 2"):
+            stale.write([batch(2), batch(3)])
+
+    assert_exact(database, 4)
+
+
 def test_batches_that_are_gone_count_all_the_same(meddled: Meddled) -> None:
     """Rows that were inserted without a position stay in the account though the queue has lost their batches."""
     sink = ClickhouseSink(meddled, is_alone=True)

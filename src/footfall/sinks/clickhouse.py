@@ -11,6 +11,9 @@ There is no transaction that holds rows and position, so three things make it ex
 - **Who writes for a source the first time looks what is there past its position**, after inserts of earlier processes
   are at their end. Batches that are found are accounted for, not inserted.
 
+A token is forgotten when others have inserted thousands since, and a machine may sleep for so long. So, where there may
+be others, the position is looked at once more just before an insert. One that is cut off while it is sent is given up.
+
 Any error leaves open what has happened, so the next call begins as a new process does.
 
 Two processors that are given the same event id at the same moment may not see each other's row. Both look again after
@@ -188,6 +191,10 @@ class ClickhouseSink:
             if added.rows:
                 sequences.add(batch.sequence)
         token = f"{source}:{before.sequence}"
+        if not self._is_alone:
+            self._load(source)
+            if self._at(source).sequence > before.sequence:
+                raise _overtaken(source, before)
 
         def count() -> Counter[int]:
             return self._count(source, before.sequence)
@@ -197,7 +204,7 @@ class ClickhouseSink:
         if there.keys() == sequences:
             after = _recounted(after, before.written + there.total())
         elif keys or source not in self._proven or not self._db.is_replicated:
-            raise OSError(f"another processor has written what comes after batch {before.sequence} of {source}")
+            raise _overtaken(source, before)
         self._note_doubles(all_entries)
         self._move(source, after)
         self._proven.add(source)
@@ -358,6 +365,10 @@ def _around(keys: Mapping[int, datetime]) -> dict[str, Any]:
 
 def _source_of(opened: _Opened) -> str:
     return opened[0].source
+
+
+def _overtaken(source: str, before: Progress) -> OSError:
+    return OSError(f"another processor has written what comes after batch {before.sequence} of {source}")
 
 
 def _grown(progress: Progress, written: int, sequence: int) -> Progress:
