@@ -15,12 +15,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from msgspec import structs
 
 from clickhouse_server import ClickhouseServer
 from footfall.crashpoint import VARIABLE, Point
 from footfall.errors import BadSettingError, DamagedFileError, FootfallError
 from footfall.event import Event, encode_entries
 from footfall.queue.base import Batch, Progress
+from footfall.queue.broker import past_unit
 from footfall.reporting.clickhouse import ClickhouseReports
 from footfall.sinks.clickhouse import LOOK_AGE, ClickhouseSink
 from footfall.sinks.clickhouse_database import ClickhouseDatabase, open_clickhouse, parse_url, tables
@@ -390,6 +392,24 @@ def test_batches_that_are_gone_count_all_the_same(meddled: Meddled) -> None:
         sink.write([batch(2), batch(3)])
 
     sink.write([batch(4)])
+
+    assert_exact(meddled, 4)
+
+
+def test_batches_that_come_again_in_a_unit_are_not_written_twice(meddled: Meddled) -> None:
+    """The last insert without a broker had no position yet, and its batches come in one message with a later one."""
+    sink = ClickhouseSink(meddled, is_alone=True)
+    sink.write([batch(1)])
+    meddled.after = fail
+    with pytest.raises(OSError, match="the answer is lost"):
+        sink.write([batch(2), batch(3)])
+    events = [event(f"/{number}") for number in range(3 * IN_A_BATCH)]
+    unit = structs.replace(batch(4, *events), before=IN_A_BATCH, joined=tuple((one, IN_A_BATCH) for one in (2, 3, 4)))
+
+    sink = ClickhouseSink(meddled, is_alone=False)
+    with pytest.raises(OSError, match="there in part"):
+        sink.write([past_unit(unit, sink.progress()["a"].sequence)])
+    sink.write([past_unit(unit, sink.progress()["a"].sequence)])
 
     assert_exact(meddled, 4)
 

@@ -168,14 +168,14 @@ class BrokerFeed:
         reached = {source: progress.sequence for source, progress in positions.items()}
         size = 0
         for batch in self._waiting:
-            yield _past(batch, reached.get(batch.source, 0))
+            yield past_unit(batch, reached.get(batch.source, 0))
             reached[batch.source] = max(batch.sequence, reached.get(batch.source, 0))
             size += len(batch.payload)
             if size >= ENOUGH_BYTES:
                 return
 
 
-def _past(unit: Batch, sequence: int) -> Batch:
+def past_unit(unit: Batch, sequence: int) -> Batch:
     """What an output that has come so far lacks of a unit.
 
     Units end where an output stands, or were cut otherwise when it came there.

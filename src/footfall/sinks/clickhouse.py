@@ -150,6 +150,9 @@ class ClickhouseSink:
             last = max(self._found[source])
             self._move(source, _grown(self._at(source), self._found[source].total(), last))
             self._found[source].clear()
+            if any(sequence <= last for sequence, _ in new[0][0].joined):
+                # A unit that was joined of what was there as batches of its own; it comes again without them.
+                raise OSError(f"what comes next is there in part ({source})")
         for part in [new] if self._is_alone else [[one] for one in new]:
             if part:
                 self._insert(source, part)
