@@ -47,8 +47,8 @@ _PLAIN: Final = {"MergeTree", "ReplacingMergeTree"}
 """Engines of tables that one server has."""
 _FORMAT: Final = 1
 _MAX_DEAD: Final = 100
-"""More dead tokens there will not be in one place: each takes a failure within a tenth of a millisecond. Without an end,
-rows that something hides would be added again and again."""
+"""More dead tokens there will not be in one place: each takes a failure within a tenth of a millisecond. And rows that
+something hides would else be added without end."""
 _CONNECT_S: Final = 5
 _ANSWER_S: Final = 60
 """After this a server that says nothing counts as away; what it was told to do may still happen."""
