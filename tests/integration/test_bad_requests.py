@@ -597,6 +597,14 @@ def test_http_1_0_is_answered_and_closed(collector: Footfall) -> None:
     assert 1 == len(hits_of(collector, "old"))
 
 
+def test_http_1_0_is_closed_though_it_asks_to_go_on(collector: Footfall) -> None:
+    """Nothing tells it that the connection stays open, so it would wait for the end until that is idle for too long."""
+    [answer] = exchange(collector.port, b"GET /track?site_id=kept HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+
+    assert_is_image(answer)
+    assert "close" == answer.headers["connection"]
+
+
 def test_http_0_9_is_refused(collector: Footfall) -> None:
     """It has no headers to answer with; a hit in it still gets its image."""
     [answer] = exchange(collector.port, b"GET /nowhere\r\n\r\n")

@@ -387,7 +387,7 @@ class Connection(asyncio.BufferedProtocol):
             self._drop_body()
         server = self.server
         self.deadline = server.now + IDLE_S
-        close = server.draining or not self._parser.should_keep_alive()
+        close = server.draining or not self._parser.should_keep_alive() or self._is_old(request)
         reply = Reply(self, request.method == b"HEAD", close)
         self._replies.append(reply)
         self._closing = close
@@ -462,6 +462,10 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.abort()
 
     # Inside.
+
+    def _is_old(self, request: Request) -> bool:
+        """Whether it is HTTP/1.0 that asks to keep the connection: unless told, such a client waits for its end."""
+        return b"connection" in request.headers and self._parser.get_http_version() == "1.0"
 
     def _parse(self, piece: memoryview) -> None:
         try:
