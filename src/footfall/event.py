@@ -30,6 +30,8 @@ MAX_USER_ID = 128
 MAX_REFERRER = 2_048
 MAX_PROPS = 30
 MAX_EVENT_ID = 64
+MAX_USER_AGENT_BYTES = 512
+"""What is looked at of a user agent: real ones are shorter, and what a parser does must not be a stranger's choice."""
 MAX_EVENTS = 1_000
 """In one `POST /events`."""
 MAX_EVENTS_BYTES = 1024 * 1024
@@ -64,6 +66,7 @@ class Hit(Struct, frozen=True, array_like=True, tag="h", gc=False):
 class Event(Struct, frozen=True, array_like=True, tag="e"):
     """One accepted `POST /event`.
 
+    Of the user agent it has what is looked at: each of the many in one request has its own, which could else be 64 KiB.
     `occurred_us` is the client's timestamp, microseconds since 1970, or None where it sent none.
     """
 
@@ -186,7 +189,7 @@ def parse_event(body: bytes, *, received_ns: int, address: str | None, user_agen
     return Event(
         received_ns,
         address,
-        user_agent,
+        user_agent[:MAX_USER_AGENT_BYTES],
         fields.site_id,
         fields.event_type,
         fields.path or None,

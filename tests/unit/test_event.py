@@ -112,6 +112,14 @@ def test_every_field_is_taken() -> None:
     )
 
 
+def test_an_event_has_of_a_user_agent_what_is_looked_at() -> None:
+    """A thousand events of one request have it once each, which must not make 64 MB of 64 KiB."""
+    body = json.dumps([SMALLEST] * 1_000).encode()
+    many = ManyEvents(body, received_ns=NOW_NS, address=None, user_agent=b"a" * 65_000)
+    many.judge()
+    assert [b"a" * 512] * 1_000 == [event.user_agent for event in many.accepted]
+
+
 @pytest.mark.parametrize("value", [1, None, "text", [1, [2]], {"a": {"b": [None]}}])
 def test_unknown_fields_are_ignored(value: object) -> None:
     """A field that the contract does not name is no error, whatever it holds."""
