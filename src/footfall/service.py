@@ -184,9 +184,9 @@ def _listen_now(host: str, port: int, setting: str) -> socket.socket:
             backlog=_BACKLOG,
             dualstack_ipv6=family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6(),
         )
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of a name with an empty label, as in 127.0..1
         section = setting.partition(".")[0]
-        if error.errno == errno.EADDRINUSE:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             raise AlreadyInUseError(
                 f"{setting}: port {port} on {host} is taken by another program; stop that one, or choose another port "
                 f"(FOOTFALL__{section.upper()}__PORT=…)"

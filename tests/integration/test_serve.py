@@ -198,6 +198,14 @@ def test_port_in_use_is_said_plainly(footfall: Footfall) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_host_that_is_none_is_said_plainly(footfall: Footfall) -> None:
+    """A dot too many makes a name that can't even be looked up."""
+    result = footfall.set(FOOTFALL__COLLECTOR__HOST="127.0..1").command("run", "collector")
+    assert 1 == result.returncode
+    assert "collector.host, collector.port: can't listen on 127.0..1" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_second_serve_on_the_same_data_says_who_holds_it(footfall: Footfall) -> None:
     """Two storages never write one visits log."""
     footfall.start()
