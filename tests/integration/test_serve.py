@@ -226,6 +226,16 @@ def test_data_dir_that_cannot_be_made_is_said_plainly(footfall: Footfall) -> Non
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("name", ["database.lock", "storage.presence", "database.presence"])
+def test_lock_that_cannot_be_had_is_said_plainly(footfall: Footfall, name: str) -> None:
+    """As when somebody else made the file: root, say, with `sudo footfall export`."""
+    (footfall.data_dir / name).mkdir(parents=True)
+    result = footfall.command("serve")
+    assert 1 == result.returncode
+    assert f"{footfall.data_dir / name} can't be used: Is a directory (data_dir)." in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_missing_directory_of_the_visits_log_is_said_plainly(tmp_path: Path) -> None:
     """The setting is named, and nothing keeps running."""
     footfall = Footfall(tmp_path, FOOTFALL__STORAGE__PATH=str(tmp_path / "absent" / "visits.log"))

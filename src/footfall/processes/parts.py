@@ -10,7 +10,7 @@ from typing import Final
 from footfall.account import Account, RelayAccount, read_account
 from footfall.config import Settings
 from footfall.errors import FootfallError
-from footfall.filelock import is_held
+from footfall.filelock import FileLock, Presence, is_held
 from footfall.observe import Check, Observer
 from footfall.queue import drivers
 from footfall.queue.base import Feed, Publisher, SinkReport
@@ -34,6 +34,35 @@ DATABASE_PRESENCE: Final = "database.presence"
 """Held by each process with the role, while it works or waits for its turn."""
 _PRESENCES: Final = {STORAGE: STORAGE_PRESENCE, PROCESSOR: DATABASE_PRESENCE, REPORTING: DATABASE_PRESENCE}
 _SINK_OF = {STORAGE: VISIT_LOG, PROCESSOR: DATABASE}
+
+
+def lock(settings: Settings, name: str, *, purpose: str) -> FileLock:
+    """A lock in `data_dir`.
+
+    Raises:
+        AlreadyInUseError: as `FileLock`.
+        FootfallError: its file can't be made or opened: somebody else's, perhaps.
+    """
+    with _naming_data_dir():
+        return FileLock(settings.data_path / name, purpose=purpose)
+
+
+def presence(settings: Settings, name: str) -> Presence:
+    """A presence in `data_dir`.
+
+    Raises:
+        FootfallError: as `lock`.
+    """
+    with _naming_data_dir():
+        return Presence(settings.data_path / name)
+
+
+@contextmanager
+def _naming_data_dir() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FootfallError(f"{error.filename} can't be used: {error.strerror} (data_dir).") from error
 
 
 def open_queue(settings: Settings, *, share: float = 1.0, is_synced: bool = True) -> EmbeddedQueue:
