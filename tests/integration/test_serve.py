@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from harness import Footfall, eventually, write_settings
+from clickhouse_server import ClickhouseServer
+from harness import ANSWER_S, Footfall, eventually, free_port, write_settings
 
 
 def test_hit_and_event_reach_both_outputs(served: Footfall) -> None:
@@ -185,6 +186,25 @@ def test_readiness_names_a_role_that_is_gone(tmp_path: Path) -> None:
         assert 1 == len((logs / "visits.log").read_text().splitlines())
     finally:
         footfall.kill()
+
+
+@pytest.mark.xdist_group("clickhouse")
+@pytest.mark.parametrize("roles", [["reporting"], ["collector", "reporting"]])
+def test_readiness_names_reporting_when_its_server_is_away(tmp_path: Path, roles: list[str]) -> None:
+    """No report can be made then; the service comes back by itself."""
+    server = ClickhouseServer(tmp_path / "clickhouse", free_port()).start()
+    footfall = Footfall(tmp_path, FOOTFALL__DATABASE__URL=server.url("footfall"))
+    footfall.set(FOOTFALL__REPORTING__PORT=str(footfall.port))
+    try:
+        footfall.start("run", *roles)
+        server.kill()
+        answer = httpx.get(footfall.url + "/readyz", timeout=ANSWER_S)
+        assert (503, ["reporting"]) == (answer.status_code, list(answer.json()["roles"]))
+        server.start()
+        footfall.await_ready()
+    finally:
+        footfall.kill()
+        server.kill()
 
 
 def test_port_in_use_is_said_plainly(footfall: Footfall) -> None:

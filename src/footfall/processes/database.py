@@ -57,7 +57,7 @@ def work(
     with presence(settings, DATABASE_PRESENCE), _processing(lifeline, settings, roles, database):
         lifeline.ready()
         if REPORTING in roles and listener is not None:
-            with observer(settings, roles) as observing:
+            with observer(settings, roles, {REPORTING: database.reports.trouble}) as observing:
                 serve(lifeline, build_app(reports=database.reports, gate=gate, observer=observing), listener)
         lifeline.stop.wait()
 

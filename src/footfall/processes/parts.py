@@ -132,29 +132,34 @@ def observer(settings: Settings, roles: tuple[str, ...], own: dict[str, Check] |
     sinks = tuple(_SINK_OF[role] for role in roles if role in _SINK_OF)
     if not settings.queue.is_broker:
         with closing(open_queue(settings)) as queue:
-            checks = _checks(settings, roles, lambda sink: _trouble_of(queue.sink_reports().get(sink)))
-            yield Observer(queue.state, sinks=SINKS, checks=(own or {}) | checks)
+            checks = _checks(settings, roles, own or {}, lambda sink: _trouble_of(queue.sink_reports().get(sink)))
+            yield Observer(queue.state, sinks=SINKS, checks=checks)
         return
     with ExitStack() as held:
         local = held.enter_context(closing(open_queue(settings))) if COLLECTOR in roles else None
-        checks = _checks(settings, roles, lambda sink: read_account(settings.data_path, sink, Account).trouble)
+        checks = _checks(
+            settings, roles, own or {}, lambda sink: read_account(settings.data_path, sink, Account).trouble
+        )
         state = partial(_broker_state, settings, sinks, local)
-        yield Observer(state, sinks=sinks or ((RELAY,) if COLLECTOR in roles else ()), checks=(own or {}) | checks)
+        yield Observer(state, sinks=sinks or ((RELAY,) if COLLECTOR in roles else ()), checks=checks)
 
 
 def _trouble_of(report: SinkReport | None) -> str | None:
     return None if report is None else report.trouble
 
 
-def _checks(settings: Settings, roles: tuple[str, ...], trouble_of: Callable[[str], str | None]) -> dict[str, Check]:
-    """For each of `roles` that another process has: is it there, and does its sink get on?"""
+def _checks(
+    settings: Settings, roles: tuple[str, ...], own: dict[str, Check], trouble_of: Callable[[str], str | None]
+) -> dict[str, Check]:
+    """For each of `roles` its own check; of one that another process has, is it there, and does its sink get on?"""
 
     def check(role: str) -> str | None:
         if not is_held(settings.data_path / _PRESENCES[role]):
             return "is not running"
         return trouble_of(_SINK_OF[role]) if role in _SINK_OF else None
 
-    return {role: partial(check, role) for role in roles if role in _PRESENCES}
+    checks = {role: partial(check, role) for role in _PRESENCES} | own
+    return {role: checks[role] for role in roles if role in checks}
 
 
 def _broker_state(settings: Settings, sinks: tuple[str, ...], local: EmbeddedQueue | None) -> QueueState:
