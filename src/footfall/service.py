@@ -47,7 +47,10 @@ def run(settings: Settings, roles: tuple[str, ...], *, on_ready: Callable[[], No
     _refuse_what_cannot_be(settings, roles)
     prepare(settings, roles)
     gate = Gate(settings.reporting.token, on_loopback=is_loopback(_public_host(settings, roles)))
-    sockets = Path(tempfile.mkdtemp(prefix="footfall-"))
+    try:
+        sockets = Path(tempfile.mkdtemp(prefix="footfall-"))
+    except OSError as error:
+        raise FootfallError(f"no directory can be made for a socket: {error} (TMPDIR)") from None
     try:
         children = _children(settings, roles, gate, sockets)
         mend_queue = partial(_mend_queue, settings, "A process could not read the queue.")
@@ -196,6 +199,9 @@ def _listen_now(host: str, port: int, setting: str) -> socket.socket:
 
 def _listen_unix(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
+    try:
+        listener.bind(str(path))
+    except OSError as error:
+        raise FootfallError(f"no socket can be made at {path}: {error} (TMPDIR)") from None
     listener.listen(_BACKLOG)
     return listener
