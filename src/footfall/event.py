@@ -224,6 +224,7 @@ class ManyEvents:
 
     Args:
         body: a JSON array, or one JSON object a line (NDJSON).
+        max_event_bytes: how long each of them may be.
         received_ns: when it came, nanoseconds since 1970.
         address: whose it is.
         user_agent: as it was sent.
@@ -237,7 +238,10 @@ class ManyEvents:
         Problem: 400 when the array is not JSON, 413 when there are more than `MAX_EVENTS`, 422 when there is none.
     """
 
-    def __init__(self, body: bytes, *, received_ns: int, address: str | None, user_agent: bytes) -> None:
+    def __init__(
+        self, body: bytes, *, max_event_bytes: int, received_ns: int, address: str | None, user_agent: bytes
+    ) -> None:
+        self._max_event_bytes = max_event_bytes
         self._parse = partial(parse_event, received_ns=received_ns, address=address, user_agent=user_agent)
         self._bodies = _split_events(body)
         self.count = len(self._bodies)
@@ -248,6 +252,10 @@ class ManyEvents:
         """Judge at most so many more; whether that was the last."""
         first = len(self.accepted) + len(self.refused)
         for index, body in enumerate(self._bodies[first : first + limit], first):
+            if len(body) > self._max_event_bytes:
+                detail = f"The event is longer than {self._max_event_bytes} bytes."
+                self.refused.append(RefusedEvent(index, detail, []))
+                continue
             try:
                 self.accepted.append(self._parse(body))
             except Problem as problem:
