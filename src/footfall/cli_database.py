@@ -14,7 +14,7 @@ from footfall.event import MAX_SITE_ID
 from footfall.export import Export, count_events, write_export
 from footfall.filelock import FileLock
 from footfall.logfile import LogFile
-from footfall.processes.parts import DATABASE_LOCK, open_queue
+from footfall.processes.parts import DATABASE_LOCK, lock, open_queue
 from footfall.rebuild import NOT_REBUILT, RebuildReport, find_logs, rebuild_from_export, rebuild_from_logs
 from footfall.sinks.duckdb_file import open_database
 
@@ -153,7 +153,7 @@ def _fill(settings: config.Settings, export_path: Path | None) -> None:
 
 
 def _database_lock(settings: config.Settings) -> FileLock:
-    return FileLock(settings.data_path / DATABASE_LOCK, purpose="the database")
+    return lock(settings, DATABASE_LOCK, purpose="the database")
 
 
 def _site(pair: str) -> tuple[str, str]:

@@ -234,6 +234,9 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
     def refuse(key: str, reason: str) -> BadSettingError:
         return BadSettingError(f"{key} ({origins.get(key, 'default')}): {reason}")
 
+    for source in LoadedSettings(settings, {}).sources():
+        if isinstance(source.value, str) and not _is_text(source.value):
+            raise refuse(source.key, "must be UTF-8, without NUL")
     for network in settings.collector.trusted_proxies:
         try:
             ipaddress.ip_network(network)
@@ -256,6 +259,14 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
     token = settings.reporting.token
     if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
         raise refuse("reporting.token", "must be ASCII without spaces: it travels in a header")
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be a file's name or go into a database: JSON can hold half a character, a variable any byte."""
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _scheme(url: str) -> str:

@@ -24,7 +24,16 @@ from urllib.parse import urlsplit
 import msgspec
 import ua_parser
 
-from footfall.event import MAX_PATH, MAX_REFERRER, MAX_SITE_ID, MAX_USER_ID, PAGE_VIEW, Entry, Hit
+from footfall.event import (
+    MAX_PATH,
+    MAX_REFERRER,
+    MAX_SITE_ID,
+    MAX_USER_AGENT_BYTES,
+    MAX_USER_ID,
+    PAGE_VIEW,
+    Entry,
+    Hit,
+)
 
 SALT_BYTES: Final = 16
 """As long as the hash it keys."""
@@ -69,8 +78,6 @@ Row = tuple[
 
 _DAY_US: Final = 24 * 60 * 60 * 1_000_000
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - databases hold UTC without saying so
-_MAX_USER_AGENT_BYTES: Final = 512
-"""Real ones are shorter; a parser's time and the memory of its results must not be a stranger's choice."""
 _WIDEST_CHARACTER: Final = 4
 """Bytes, in UTF-8."""
 
@@ -224,7 +231,7 @@ def enrich(entry: Entry, salts: Mapping[int, bytes]) -> Row | Skip:
             time = _EPOCH + timedelta(0, 0, occurred_us)
         if entry.props:
             props = msgspec.json.encode(entry.props).decode()
-    user_agent = entry.user_agent[:_MAX_USER_AGENT_BYTES]
+    user_agent = entry.user_agent[:MAX_USER_AGENT_BYTES]
     if user_id:
         visitor = _known_visitor(site_id, user_id)
     else:

@@ -30,6 +30,8 @@ MAX_USER_ID = 128
 MAX_REFERRER = 2_048
 MAX_PROPS = 30
 MAX_EVENT_ID = 64
+MAX_USER_AGENT_BYTES = 512
+"""What is looked at of a user agent: real ones are shorter, and what a parser does must not be a stranger's choice."""
 MAX_EVENTS = 1_000
 """In one `POST /events`."""
 MAX_EVENTS_BYTES = 1024 * 1024
@@ -64,6 +66,7 @@ class Hit(Struct, frozen=True, array_like=True, tag="h", gc=False):
 class Event(Struct, frozen=True, array_like=True, tag="e"):
     """One accepted `POST /event`.
 
+    Of the user agent it has what is looked at: each of the many in one request has its own, which could else be 64 KiB.
     `occurred_us` is the client's timestamp, microseconds since 1970, or None where it sent none.
     """
 
@@ -186,7 +189,7 @@ def parse_event(body: bytes, *, received_ns: int, address: str | None, user_agen
     return Event(
         received_ns,
         address,
-        user_agent,
+        user_agent[:MAX_USER_AGENT_BYTES],
         fields.site_id,
         fields.event_type,
         fields.path or None,
@@ -221,6 +224,7 @@ class ManyEvents:
 
     Args:
         body: a JSON array, or one JSON object a line (NDJSON).
+        max_event_bytes: how long each of them may be.
         received_ns: when it came, nanoseconds since 1970.
         address: whose it is.
         user_agent: as it was sent.
@@ -234,7 +238,10 @@ class ManyEvents:
         Problem: 400 when the array is not JSON, 413 when there are more than `MAX_EVENTS`, 422 when there is none.
     """
 
-    def __init__(self, body: bytes, *, received_ns: int, address: str | None, user_agent: bytes) -> None:
+    def __init__(
+        self, body: bytes, *, max_event_bytes: int, received_ns: int, address: str | None, user_agent: bytes
+    ) -> None:
+        self._max_event_bytes = max_event_bytes
         self._parse = partial(parse_event, received_ns=received_ns, address=address, user_agent=user_agent)
         self._bodies = _split_events(body)
         self.count = len(self._bodies)
@@ -245,6 +252,10 @@ class ManyEvents:
         """Judge at most so many more; whether that was the last."""
         first = len(self.accepted) + len(self.refused)
         for index, body in enumerate(self._bodies[first : first + limit], first):
+            if len(body) > self._max_event_bytes:
+                detail = f"The event is longer than {self._max_event_bytes} bytes."
+                self.refused.append(RefusedEvent(index, detail, []))
+                continue
             try:
                 self.accepted.append(self._parse(body))
             except Problem as problem:

@@ -10,6 +10,7 @@ File format: UTF-8, a JSON object a line (NDJSON), compressed where the file's n
 Nobody needs the salts to read it, so they are not in it: what was exported can't be led back to an address.
 """
 
+import errno
 import gzip
 import os
 from collections.abc import Callable, Iterator
@@ -206,6 +207,8 @@ def _chunks(database: duckdb.DuckDBPyConnection, query: str) -> Iterator[list[tu
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` once it is whole and on the disk."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))  # root could replace /dev/stdout
     part = path.with_name(f"{path.name}.part")
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE), "wb") as file:

@@ -18,6 +18,9 @@ from footfall.queue.relay import RELAY
 
 PATHS: Final = frozenset({"/healthz", "/readyz", "/ledger", "/metrics"})
 
+READY: Final = "ready"
+"""What `/readyz` says of a role that can do its work."""
+
 Check = Callable[[], str | None]
 """Why a role can't do its work now, or None."""
 
@@ -85,7 +88,7 @@ class Observer:
         troubles = {role: trouble for role, check in self._checks.items() if (trouble := check()) is not None}
         if troubles:
             return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "not ready", "roles": troubles})
-        return _json(HTTPStatus.OK, {"status": "ready", "roles": dict.fromkeys(self._checks, "ready")})
+        return _json(HTTPStatus.OK, {"status": "ready", "roles": dict.fromkeys(self._checks, READY)})
 
     def _read(self) -> QueueState:
         with self._lock:

@@ -47,7 +47,10 @@ def run(settings: Settings, roles: tuple[str, ...], *, on_ready: Callable[[], No
     _refuse_what_cannot_be(settings, roles)
     prepare(settings, roles)
     gate = Gate(settings.reporting.token, on_loopback=is_loopback(_public_host(settings, roles)))
-    sockets = Path(tempfile.mkdtemp(prefix="footfall-"))
+    try:
+        sockets = Path(tempfile.mkdtemp(prefix="footfall-"))
+    except OSError as error:
+        raise FootfallError(f"no directory can be made for a socket: {error} (TMPDIR)") from None
     try:
         children = _children(settings, roles, gate, sockets)
         mend_queue = partial(_mend_queue, settings, "A process could not read the queue.")
@@ -184,9 +187,9 @@ def _listen_now(host: str, port: int, setting: str) -> socket.socket:
             backlog=_BACKLOG,
             dualstack_ipv6=family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6(),
         )
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of a name with an empty label, as in 127.0..1
         section = setting.partition(".")[0]
-        if error.errno == errno.EADDRINUSE:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             raise AlreadyInUseError(
                 f"{setting}: port {port} on {host} is taken by another program; stop that one, or choose another port "
                 f"(FOOTFALL__{section.upper()}__PORT=…)"
@@ -196,6 +199,9 @@ def _listen_now(host: str, port: int, setting: str) -> socket.socket:
 
 def _listen_unix(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
+    try:
+        listener.bind(str(path))
+    except OSError as error:
+        raise FootfallError(f"no socket can be made at {path}: {error} (TMPDIR)") from None
     listener.listen(_BACKLOG)
     return listener

@@ -316,3 +316,8 @@ def test_a_report_that_takes_too_long_is_given_up(figures: Figures) -> None:
         all_time(figures.reports(0.05))
 
     assert monotonic() - began < 10
+
+
+def test_a_database_that_answers_is_no_trouble(figures: Figures) -> None:
+    """Nor is one without a row."""
+    assert None is figures.reports().trouble()

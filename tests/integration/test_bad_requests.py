@@ -597,6 +597,33 @@ def test_http_1_0_is_answered_and_closed(collector: Footfall) -> None:
     assert 1 == len(hits_of(collector, "old"))
 
 
+def test_http_1_0_is_closed_though_it_asks_to_go_on(collector: Footfall) -> None:
+    """Nothing tells it that the connection stays open, so it would wait for the end until that is idle for too long."""
+    [answer] = exchange(collector.port, b"GET /track?site_id=kept HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+
+    assert_is_image(answer)
+    assert "close" == answer.headers["connection"]
+
+
+def test_http_1_0_is_not_told_to_go_on(collector: Footfall) -> None:
+    """It knows of no answer before the answer (RFC 9110, section 10.1.1)."""
+    request = post(event(), b"Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0")
+
+    assert [202] == [answer.status for answer in exchange(collector.port, request)]
+
+
+@pytest.mark.parametrize("target", [b"/track", b"/event", b"/stats"])
+def test_head_is_refused_without_a_body(collector: Footfall, target: bytes) -> None:
+    """Of a request that says that it is too long, too."""
+    request = get(target, b"Content-Length: 99999999", method=b"HEAD")
+
+    with socket.create_connection(("127.0.0.1", collector.port), timeout=5) as connection:
+        connection.sendall(request)
+        [answer] = parse_answers(read_to_end(connection), head_only=True)
+
+    assert {b"/track": 200}.get(target, 413) == answer.status
+
+
 def test_http_0_9_is_refused(collector: Footfall) -> None:
     """It has no headers to answer with; a hit in it still gets its image."""
     [answer] = exchange(collector.port, b"GET /nowhere\r\n\r\n")

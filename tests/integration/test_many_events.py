@@ -48,6 +48,19 @@ def test_each_event_is_judged_on_its_own(served: Footfall) -> None:
     assert 2 == served.stats("judged")["total_views"]
 
 
+def test_each_event_may_be_as_long_as_one_alone(served: Footfall) -> None:
+    """What is too long for `POST /event` is not let in by another way, and the others count."""
+    short, long = ({**VIEW, "site_id": "length", "props": {"text": "a" * length}} for length in (60_000, 70_000))
+    alone = httpx.post(served.url + "/event", json=long)
+    answer = post(served, json.dumps([short, long, short]).encode())
+    assert (413, 202, 2, [1]) == (
+        alone.status_code,
+        answer.status_code,
+        answer.json()["accepted"],
+        [refused["index"] for refused in answer.json()["refused"]],
+    )
+
+
 def test_a_line_that_is_not_json_harms_no_other(served: Footfall) -> None:
     """One torn line of many is refused with its place."""
     good = json.dumps({**VIEW, "site_id": "torn"}).encode()

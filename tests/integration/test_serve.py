@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from harness import Footfall, eventually, write_settings
+from clickhouse_server import ClickhouseServer
+from harness import ANSWER_S, Footfall, eventually, free_port, write_settings
 
 
 def test_hit_and_event_reach_both_outputs(served: Footfall) -> None:
@@ -187,6 +188,25 @@ def test_readiness_names_a_role_that_is_gone(tmp_path: Path) -> None:
         footfall.kill()
 
 
+@pytest.mark.xdist_group("clickhouse")
+@pytest.mark.parametrize("roles", [["reporting"], ["collector", "reporting"]])
+def test_readiness_names_reporting_when_its_server_is_away(tmp_path: Path, roles: list[str]) -> None:
+    """No report can be made then; the service comes back by itself."""
+    server = ClickhouseServer(tmp_path / "clickhouse", free_port()).start()
+    footfall = Footfall(tmp_path, FOOTFALL__DATABASE__URL=server.url("footfall"))
+    footfall.set(FOOTFALL__REPORTING__PORT=str(footfall.port))
+    try:
+        footfall.start("run", *roles)
+        server.kill()
+        answer = httpx.get(footfall.url + "/readyz", timeout=ANSWER_S)
+        assert (503, ["reporting"]) == (answer.status_code, list(answer.json()["roles"]))
+        server.start()
+        footfall.await_ready()
+    finally:
+        footfall.kill()
+        server.kill()
+
+
 def test_port_in_use_is_said_plainly(footfall: Footfall) -> None:
     """The setting to change is named; no traceback."""
     with socket.socket() as other:
@@ -195,6 +215,24 @@ def test_port_in_use_is_said_plainly(footfall: Footfall) -> None:
         result = footfall.command("serve")
     assert 1 == result.returncode
     assert f"collector.port: port {footfall.port} on 127.0.0.1 is taken" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_host_that_is_none_is_said_plainly(footfall: Footfall) -> None:
+    """A dot too many makes a name that can't even be looked up."""
+    result = footfall.set(FOOTFALL__COLLECTOR__HOST="127.0..1").command("run", "collector")
+    assert 1 == result.returncode
+    assert "collector.host, collector.port: can't listen on 127.0..1" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_temporary_directory_that_cannot_hold_a_socket_is_said_plainly(footfall: Footfall) -> None:
+    """The name of a socket may have some hundred characters."""
+    long = footfall.directory / ("d" * 100)
+    long.mkdir()
+    result = footfall.set(TMPDIR=str(long)).command("serve")
+    assert 1 == result.returncode
+    assert f"no socket can be made at {long}" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -215,6 +253,16 @@ def test_data_dir_that_cannot_be_made_is_said_plainly(footfall: Footfall) -> Non
     result = footfall.command("serve")
     assert 1 == result.returncode
     assert f"data_dir: {footfall.data_dir} can't be written" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["database.lock", "storage.presence", "database.presence"])
+def test_lock_that_cannot_be_had_is_said_plainly(footfall: Footfall, name: str) -> None:
+    """As when somebody else made the file: root, say, with `sudo footfall export`."""
+    (footfall.data_dir / name).mkdir(parents=True)
+    result = footfall.command("serve")
+    assert 1 == result.returncode
+    assert f"{footfall.data_dir / name} can't be used: Is a directory (data_dir)." in result.stderr
     assert "Traceback" not in result.stderr
 
 

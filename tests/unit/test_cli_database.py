@@ -11,6 +11,7 @@ from footfall.event import Entry, Event, Hit, encode_entries
 from footfall.filelock import FileLock
 from footfall.queue.embedded import FILE_NAME, EmbeddedQueue
 from footfall.sinks.base import SINKS
+from footfall.sinks.duckdb_file import open_database
 from footfall.visit_line import format_line
 
 
@@ -135,3 +136,16 @@ def test_without_a_database_nothing_is_exported(place: Path) -> None:
     result = run("export", "a")
     assert (1, True) == (result.exit_code, f"There is no database at {place / 'data'}" in result.stderr), result.stderr
     assert not (place / "a").exists()
+
+
+def test_an_export_without_its_data_dir_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock is there, while the database may be elsewhere."""
+    monkeypatch.setenv("FOOTFALL__DATABASE__URL", "duckdb:events.duckdb")
+    open_database(place / "events.duckdb").close()
+
+    result = run("export", "events.ndjson")
+
+    assert (1, "footfall: data/database.lock can't be used: No such file or directory (data_dir).\n") == (
+        result.exit_code,
+        result.stderr,
+    )

@@ -112,6 +112,14 @@ def test_every_field_is_taken() -> None:
     )
 
 
+def test_an_event_has_of_a_user_agent_what_is_looked_at() -> None:
+    """A thousand events of one request have it once each, which must not make 64 MB of 64 KiB."""
+    body = json.dumps([SMALLEST] * 1_000).encode()
+    many = ManyEvents(body, max_event_bytes=65_536, received_ns=NOW_NS, address=None, user_agent=b"a" * 65_000)
+    many.judge()
+    assert [b"a" * 512] * 1_000 == [event.user_agent for event in many.accepted]
+
+
 @pytest.mark.parametrize("value", [1, None, "text", [1, [2]], {"a": {"b": [None]}}])
 def test_unknown_fields_are_ignored(value: object) -> None:
     """A field that the contract does not name is no error, whatever it holds."""
@@ -415,7 +423,7 @@ def test_any_bytes_are_taken_or_explained(body: bytes) -> None:
 
 def parse_many(body: bytes) -> tuple[list[str], list[RefusedEvent]]:
     """The sites of the events that are taken, and what is said of the rest."""
-    many = ManyEvents(body, received_ns=NOW_NS, address="192.0.2.1", user_agent=b"Agent/1")
+    many = ManyEvents(body, max_event_bytes=65_536, received_ns=NOW_NS, address="192.0.2.1", user_agent=b"Agent/1")
     assert many.judge()
     return [event.site_id for event in many.accepted], many.refused
 
@@ -438,7 +446,7 @@ def test_many_events_are_an_array_or_lines(body: bytes) -> None:
 def test_one_of_many_is_the_same_as_one_alone() -> None:
     """Many events are checked and filled in as one is."""
     body = json.dumps([SMALLEST]).encode()
-    many = ManyEvents(body, received_ns=NOW_NS, address="192.0.2.1", user_agent=b"Agent/1")
+    many = ManyEvents(body, max_event_bytes=65_536, received_ns=NOW_NS, address="192.0.2.1", user_agent=b"Agent/1")
 
     assert many.judge()
     assert [parse_fields()] == many.accepted
@@ -608,7 +616,7 @@ def test_many_events_are_judged_a_few_at_a_time() -> None:
     wrong = b'{"site_id": "c"}'
     body = b"\n".join([b'{"site_id": "a", "event_type": "e"}', wrong, b'{"site_id": "b", "event_type": "e"}'])
     for limit in range(1, 5):
-        many = ManyEvents(body, received_ns=NOW_NS, address=None, user_agent=b"")
+        many = ManyEvents(body, max_event_bytes=65_536, received_ns=NOW_NS, address=None, user_agent=b"")
         turns = 1
         while not many.judge(limit):
             turns += 1

@@ -175,6 +175,14 @@ def test_an_export_is_not_for_everybody(database: duckdb.DuckDBPyConnection, pat
     assert 0 == path.stat().st_mode & 0o007
 
 
+def test_what_is_no_file_is_not_replaced_by_one(database: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """As when root exports to /dev/stdout."""
+    os.mkfifo(path)
+    with pytest.raises(FootfallError, match=r"events\.ndjson can't be written: it is not a regular file\."):
+        write_export(database, path)
+    assert path.is_fifo()
+
+
 def test_a_place_that_is_not_there_is_named(database: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     """Nothing is made."""
     with pytest.raises(FootfallError, match=r"missing/events can't be written: No such file or directory\."):

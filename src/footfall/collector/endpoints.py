@@ -165,7 +165,13 @@ class Endpoints:
             event = parse_event(body, received_ns=received_ns, address=address, user_agent=user_agent)
             self._intake.add_events((event,), len(body), partial(_acknowledge, reply, _ACCEPTED))
             return
-        many = ManyEvents(body, received_ns=received_ns, address=address, user_agent=user_agent)
+        many = ManyEvents(
+            body,
+            max_event_bytes=self._max_body_bytes,
+            received_ns=received_ns,
+            address=address,
+            user_agent=user_agent,
+        )
         if not self._judge.take(many, len(body), reply):
             self._intake.refuse("overloaded", many.count)
             reply.send(_UNAVAILABLE)

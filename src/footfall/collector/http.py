@@ -387,7 +387,7 @@ class Connection(asyncio.BufferedProtocol):
             self._drop_body()
         server = self.server
         self.deadline = server.now + IDLE_S
-        close = server.draining or not self._parser.should_keep_alive()
+        close = server.draining or not self._parser.should_keep_alive() or self._is_old(request)
         reply = Reply(self, request.method == b"HEAD", close)
         self._replies.append(reply)
         self._closing = close
@@ -463,6 +463,10 @@ class Connection(asyncio.BufferedProtocol):
 
     # Inside.
 
+    def _is_old(self, request: Request) -> bool:
+        """Whether it is HTTP/1.0 that asks to keep the connection: unless told, such a client waits for its end."""
+        return b"connection" in request.headers and self._parser.get_http_version() == "1.0"
+
     def _parse(self, piece: memoryview) -> None:
         try:
             self._parser.feed_data(piece)
@@ -530,7 +534,9 @@ class Connection(asyncio.BufferedProtocol):
             self._stop(self._too_long())
         self._interrupted = self._parser.should_upgrade()
         self.deadline = self.server.now + BODY_S
-        if self._headers.get(b"expect", b"").lower() == b"100-continue" and not self._replies:
+        is_expected = self._headers.get(b"expect", b"").lower() == b"100-continue"
+        # HTTP/1.0 would take it for the answer (RFC 9110, section 10.1.1).
+        if is_expected and not self._replies and self._parser.get_http_version() != "1.0":
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _too_long(self) -> Problem:
@@ -543,11 +549,12 @@ class Connection(asyncio.BufferedProtocol):
     def _refuse(self, problem: Problem) -> None:
         """Answer a request that will not be read to its end; after the answers before it, the connection closes."""
         path = self._target.partition(b"?")[0]
+        head_only = self._request is not None and self._request.method == b"HEAD"
         self._closing = True
         self._request = None
         self._target = b""
         self._drop_body()
-        reply = Reply(self, head_only=False, close=True)
+        reply = Reply(self, head_only, close=True)
         self._replies.append(reply)
         reply.send(self.server.application.refuse(problem, path if path.startswith(b"/") else path_of(path)))
 

@@ -7,10 +7,9 @@ from contextlib import ExitStack, closing
 
 from footfall.config import Settings
 from footfall.consumer import RETRY_S
-from footfall.filelock import FileLock
 from footfall.gate import Gate
 from footfall.processes.database import Database, work
-from footfall.processes.parts import DATABASE_LOCK, PROCESSOR, give_way
+from footfall.processes.parts import DATABASE_LOCK, PROCESSOR, give_way, lock
 from footfall.reporting.api import LIMIT_S
 from footfall.reporting.clickhouse import ClickhouseReports
 from footfall.sinks.clickhouse import ClickhouseSink
@@ -32,7 +31,7 @@ def run(
     assert settings.database.url is not None
     with ExitStack() as held:
         if PROCESSOR in roles:
-            held.enter_context(FileLock(settings.data_path / DATABASE_LOCK, purpose="this processor's data_dir"))
+            held.enter_context(lock(settings, DATABASE_LOCK, purpose="this processor's data_dir"))
         database = _wait_for(settings.database.url, lifeline.stop)
         if database is None:
             return

@@ -3,9 +3,12 @@
 import asyncio
 import resource
 import socket
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import uvloop
+from msgspec import Struct
 
 from footfall.collector.address import ClientAddress
 from footfall.collector.endpoints import Endpoints
@@ -14,13 +17,22 @@ from footfall.collector.http import Server
 from footfall.collector.intake import Intake
 from footfall.config import Settings
 from footfall.gate import Gate
-from footfall.processes.parts import COLLECTOR, observer, open_queue
+from footfall.observe import READY, Check
+from footfall.processes.parts import COLLECTOR, REPORTING, observer, open_queue
 from footfall.supervisor import Lifeline
 
 _DRAIN_S = 5.0
+_ANSWER_S = 2.0
+"""For the reporting process to say how it is."""
 _SPARE_FILES = 128
 """File descriptors that are not for connections."""
 _MAX_CONNECTIONS = 20_000
+
+
+class _Readiness(Struct, frozen=True):
+    """The answer to `/readyz`."""
+
+    roles: dict[str, str]
 
 
 def run(
@@ -69,7 +81,10 @@ async def _collect(
 
     lifeline.on_stop(stop_soon)
     intake = Intake(open_queue(settings), on_failed=stop_failed)
-    with observer(settings, roles, {COLLECTOR: lambda: intake.trouble}) as observing:
+    checks: dict[str, Check] = {COLLECTOR: lambda: intake.trouble}
+    if reports is not None and settings.database.is_clickhouse:  # DuckDB's file is there as long as its process
+        checks[REPORTING] = partial(_trouble_of_reports, reports)
+    with observer(settings, roles, checks) as observing:
         endpoints = Endpoints(
             intake,
             addresses=ClientAddress(settings.collector.trusted_proxies),
@@ -88,6 +103,22 @@ async def _collect(
             await intake.close()
     if failures:
         raise failures[0]
+
+
+def _trouble_of_reports(path: Path) -> str | None:
+    """What the process that makes reports says of its role."""
+    question = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_ANSWER_S)
+            connection.connect(str(path))
+            connection.sendall(question)
+            with connection.makefile("rb") as file:
+                _, _, body = file.read().partition(b"\r\n\r\n")
+        said = msgspec.json.decode(body, type=_Readiness).roles.get(REPORTING, READY)
+    except (OSError, msgspec.DecodeError):
+        return "does not answer"
+    return None if said == READY else said
 
 
 def _max_connections() -> int:

@@ -9,9 +9,8 @@ from msgspec import Struct
 
 from footfall.config import Settings
 from footfall.consumer import take_turns
-from footfall.filelock import Presence
 from footfall.gate import Gate
-from footfall.processes.parts import DATABASE_PRESENCE, PROCESSOR, REPORTING, observer, open_feed
+from footfall.processes.parts import DATABASE_PRESENCE, PROCESSOR, REPORTING, observer, open_feed, presence
 from footfall.processes.web import serve
 from footfall.queue.tracing import open_tracing
 from footfall.reporting.api import build_app
@@ -55,10 +54,10 @@ def work(
     Raises:
         FootfallError: the queue can't be opened, or going on would not be safe.
     """
-    with Presence(settings.data_path / DATABASE_PRESENCE), _processing(lifeline, settings, roles, database):
+    with presence(settings, DATABASE_PRESENCE), _processing(lifeline, settings, roles, database):
         lifeline.ready()
         if REPORTING in roles and listener is not None:
-            with observer(settings, roles) as observing:
+            with observer(settings, roles, {REPORTING: database.reports.trouble}) as observing:
                 serve(lifeline, build_app(reports=database.reports, gate=gate, observer=observing), listener)
         lifeline.stop.wait()
 

@@ -5,10 +5,9 @@ from contextlib import closing
 
 from footfall.config import Settings
 from footfall.errors import DamagedQueueError, UnreadableFileError
-from footfall.filelock import FileLock
 from footfall.gate import Gate
 from footfall.processes.database import Database, work
-from footfall.processes.parts import DATABASE_LOCK, give_way
+from footfall.processes.parts import DATABASE_LOCK, give_way, lock
 from footfall.reporting.api import LIMIT_S
 from footfall.reporting.duckdb import DuckdbReports
 from footfall.sinks.duckdb import DuckdbSink
@@ -25,7 +24,7 @@ def run(
         FootfallError: as `work`; or the database can't be opened, or another process has it.
     """
     give_way()
-    with FileLock(settings.data_path / DATABASE_LOCK, purpose="the database"):
+    with lock(settings, DATABASE_LOCK, purpose="the database"):
         try:
             with closing(open_mended(settings.database_path)) as connection:
 

@@ -10,7 +10,7 @@ from typing import Final
 from footfall.account import Account, RelayAccount, read_account
 from footfall.config import Settings
 from footfall.errors import FootfallError
-from footfall.filelock import is_held
+from footfall.filelock import FileLock, Presence, is_held
 from footfall.observe import Check, Observer
 from footfall.queue import drivers
 from footfall.queue.base import Feed, Publisher, SinkReport
@@ -34,6 +34,35 @@ DATABASE_PRESENCE: Final = "database.presence"
 """Held by each process with the role, while it works or waits for its turn."""
 _PRESENCES: Final = {STORAGE: STORAGE_PRESENCE, PROCESSOR: DATABASE_PRESENCE, REPORTING: DATABASE_PRESENCE}
 _SINK_OF = {STORAGE: VISIT_LOG, PROCESSOR: DATABASE}
+
+
+def lock(settings: Settings, name: str, *, purpose: str) -> FileLock:
+    """A lock in `data_dir`.
+
+    Raises:
+        AlreadyInUseError: as `FileLock`.
+        FootfallError: its file can't be made or opened: somebody else's, perhaps.
+    """
+    with _naming_data_dir():
+        return FileLock(settings.data_path / name, purpose=purpose)
+
+
+def presence(settings: Settings, name: str) -> Presence:
+    """A presence in `data_dir`.
+
+    Raises:
+        FootfallError: as `lock`.
+    """
+    with _naming_data_dir():
+        return Presence(settings.data_path / name)
+
+
+@contextmanager
+def _naming_data_dir() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FootfallError(f"{error.filename} can't be used: {error.strerror} (data_dir).") from error
 
 
 def open_queue(settings: Settings, *, share: float = 1.0, is_synced: bool = True) -> EmbeddedQueue:
@@ -103,29 +132,34 @@ def observer(settings: Settings, roles: tuple[str, ...], own: dict[str, Check] |
     sinks = tuple(_SINK_OF[role] for role in roles if role in _SINK_OF)
     if not settings.queue.is_broker:
         with closing(open_queue(settings)) as queue:
-            checks = _checks(settings, roles, lambda sink: _trouble_of(queue.sink_reports().get(sink)))
-            yield Observer(queue.state, sinks=SINKS, checks=(own or {}) | checks)
+            checks = _checks(settings, roles, own or {}, lambda sink: _trouble_of(queue.sink_reports().get(sink)))
+            yield Observer(queue.state, sinks=SINKS, checks=checks)
         return
     with ExitStack() as held:
         local = held.enter_context(closing(open_queue(settings))) if COLLECTOR in roles else None
-        checks = _checks(settings, roles, lambda sink: read_account(settings.data_path, sink, Account).trouble)
+        checks = _checks(
+            settings, roles, own or {}, lambda sink: read_account(settings.data_path, sink, Account).trouble
+        )
         state = partial(_broker_state, settings, sinks, local)
-        yield Observer(state, sinks=sinks or ((RELAY,) if COLLECTOR in roles else ()), checks=(own or {}) | checks)
+        yield Observer(state, sinks=sinks or ((RELAY,) if COLLECTOR in roles else ()), checks=checks)
 
 
 def _trouble_of(report: SinkReport | None) -> str | None:
     return None if report is None else report.trouble
 
 
-def _checks(settings: Settings, roles: tuple[str, ...], trouble_of: Callable[[str], str | None]) -> dict[str, Check]:
-    """For each of `roles` that another process has: is it there, and does its sink get on?"""
+def _checks(
+    settings: Settings, roles: tuple[str, ...], own: dict[str, Check], trouble_of: Callable[[str], str | None]
+) -> dict[str, Check]:
+    """For each of `roles` its own check; of one that another process has, is it there, and does its sink get on?"""
 
     def check(role: str) -> str | None:
         if not is_held(settings.data_path / _PRESENCES[role]):
             return "is not running"
         return trouble_of(_SINK_OF[role]) if role in _SINK_OF else None
 
-    return {role: partial(check, role) for role in roles if role in _PRESENCES}
+    checks = {role: partial(check, role) for role in _PRESENCES} | own
+    return {role: checks[role] for role in roles if role in checks}
 
 
 def _broker_state(settings: Settings, sinks: tuple[str, ...], local: EmbeddedQueue | None) -> QueueState:

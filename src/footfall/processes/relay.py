@@ -7,8 +7,7 @@ from footfall.account import RelayAccount, write_account
 from footfall.config import Settings
 from footfall.consumer import take_turns
 from footfall.errors import QueueBrokenError, QueueFullError
-from footfall.filelock import FileLock
-from footfall.processes.parts import RELAY_LOCK, give_way, open_publisher, open_queue
+from footfall.processes.parts import RELAY_LOCK, give_way, lock, open_publisher, open_queue
 from footfall.queue.base import Progress
 from footfall.queue.embedded_feed import EmbeddedFeed
 from footfall.queue.relay import RELAY, Relay
@@ -42,6 +41,6 @@ def run(lifeline: Lifeline, settings: Settings) -> None:
         return Relay(open_publisher(settings), fix, tell, tracing)
 
     # Two relays of one queue would cut it into units that overlap.
-    lock = FileLock(settings.data_path / RELAY_LOCK, purpose="the relay of this queue")
-    with lock, closing(open_tracing(settings.queue.url, RELAY)) as tracing, closing(EmbeddedFeed(queue, RELAY)) as feed:
+    held = lock(settings, RELAY_LOCK, purpose="the relay of this queue")
+    with held, closing(open_tracing(settings.queue.url, RELAY)) as tracing, closing(EmbeddedFeed(queue, RELAY)) as feed:
         take_turns(feed, open_relay, lifeline.stop, on_turn=lifeline.ready, gather_s=_GATHER_S)

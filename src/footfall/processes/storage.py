@@ -5,8 +5,7 @@ from pathlib import Path
 
 from footfall.config import Settings
 from footfall.consumer import take_turns
-from footfall.filelock import Presence
-from footfall.processes.parts import STORAGE_PRESENCE, give_way, open_feed
+from footfall.processes.parts import STORAGE_PRESENCE, give_way, open_feed, presence
 from footfall.queue.tracing import open_tracing
 from footfall.sinks.base import VISIT_LOG
 from footfall.sinks.visit_log import VisitLog
@@ -25,7 +24,7 @@ def run(lifeline: Lifeline, settings: Settings) -> None:
         return VisitLog(Path(settings.storage.path), settings.data_path, is_told=not settings.queue.is_broker)
 
     with (
-        Presence(settings.data_path / STORAGE_PRESENCE),
+        presence(settings, STORAGE_PRESENCE),
         closing(open_tracing(settings.queue.url, VISIT_LOG)) as tracing,
         closing(open_feed(settings, VISIT_LOG, is_alone=True)) as feed,
     ):

@@ -44,3 +44,7 @@ class Reports(Protocol):
             OSError: the database can't be reached.
         """
         ...
+
+    def trouble(self) -> str | None:
+        """Why no report can be made now, or None."""
+        ...

@@ -3,6 +3,7 @@
 from datetime import date, timedelta
 from typing import Any, Final
 
+from footfall.errors import FootfallError
 from footfall.event import PAGE_VIEW
 from footfall.reporting.base import PathViews, Stats
 from footfall.sinks.clickhouse_database import ClickhouseDatabase
@@ -51,6 +52,13 @@ class ClickhouseReports:
         [(views, visitors)] = [(views, visitors) for is_total, _, views, visitors in rows if is_total]
         paths = [PathViews(path, views) for is_total, path, views, _ in rows if not is_total]
         return Stats(views, visitors, sorted(paths, key=lambda one: (-one.views, one.path)))
+
+    def trouble(self) -> str | None:
+        try:
+            self._query("SELECT 1", {})
+        except (OSError, FootfallError) as error:
+            return str(error)
+        return None
 
     def _query(self, query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         return self._database.query(

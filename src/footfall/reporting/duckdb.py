@@ -43,6 +43,9 @@ class DuckdbReports:
             ).fetchall()
         return Stats(views, visitors, [PathViews(*row) for row in paths])
 
+    def trouble(self) -> str | None:
+        return None  # the file is open, and a disk that fails ends the process
+
     @contextmanager
     def _snapshot(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A cursor on the database at one moment, so that figures read one after the other fit together."""

@@ -1,0 +1,85 @@
+"""The server of reports and of a service's state: clients that are slow or greedy."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from footfall.processes import web
+from footfall.supervisor import Lifeline
+from raw_http import exchange, get, parse_answers, read_to_end
+
+HEAD_S = 0.1
+
+
+class Told(Lifeline):
+    """Says when to stop without a signal."""
+
+    def __init__(self) -> None:
+        super().__init__(-1, -1)
+        self.end: Callable[[], None] = lambda: None
+
+    def on_stop(self, callback: Callable[[], None]) -> None:
+        self.end = callback
+
+
+async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    """`ok`; to `/later` only when a head would be late."""
+    if scope["path"] == "/later":
+        await asyncio.sleep(3 * HEAD_S)
+    await Response("ok")(scope, receive, send)
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Where a server listens."""
+    lifeline = Told()
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=web.serve, args=(lifeline, answer, listener))
+    thread.start()
+    yield listener.getsockname()[1]
+    lifeline.end()
+    thread.join()
+
+
+def test_a_head_without_end_is_not_read_for_ever(port: int) -> None:
+    """Nobody has to know the token to send one."""
+    [answer] = exchange(port, get(b"/stats")[:-2] + b"X-Long: " + b"a" * (web.MAX_HEAD_BYTES + 1))
+
+    assert 431 == answer.status
+
+
+@pytest.mark.parametrize("begun", [b"", get(b"/stats")[:-2], get(b"/") + b"GET"], ids=["none", "first", "second"])
+def test_a_head_that_does_not_come_is_not_waited_for(port: int, monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
+    """A connection is closed when the head of a request is not whole in time, the first one or a later one."""
+    monkeypatch.setattr(web, "HEAD_S", HEAD_S)
+
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(begun)
+        wire = read_to_end(connection)
+
+    assert 408 == parse_answers(wire)[-1].status
+
+
+def test_an_answer_is_not_cut_by_a_head_that_does_not_come(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next request may be late when the report before it takes long; it is refused after that."""
+    monkeypatch.setattr(web, "HEAD_S", HEAD_S)
+
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(get(b"/later") + b"GET")
+        wire = read_to_end(connection)
+
+    assert [200, 408] == [answer.status for answer in parse_answers(wire)]
+
+
+def test_the_longest_head_of_a_collector_is_taken(port: int) -> None:
+    """It comes from there in one or in several pieces."""
+    line = b"X-Long: " + b"a" * 64 * 1024
+
+    [answer] = exchange(port, get(b"/stats", line[:100]), get(b"/stats", line, b"Connection: close"))[1:]
+
+    assert 200 == answer.status
