@@ -230,6 +230,19 @@ def test_queue_that_is_gone_keeps_its_name(
     assert "is gone or empty" in caplog.text
 
 
+def test_queue_without_its_last_batch_is_mended_once(settings: Settings, killed: Files) -> None:
+    """What is lost is counted, and no reason to make the queue anew at each start until something comes."""
+    put(killed, settings.data_path)
+    with closing(sqlite3.connect(settings.data_path / FILE_NAME)) as other, other:
+        other.execute("UPDATE batches SET seal = seal + 1 WHERE sequence = (SELECT max(sequence) FROM batches)")
+    mend(settings.data_path / FILE_NAME, "Its last batch can't be read.")
+    mended = files_in(settings.data_path)
+
+    service.prepare(settings)
+
+    assert files_in(settings.data_path).keys() == mended.keys()
+
+
 def test_interrupted_mend_is_brought_to_its_end(
     settings: Settings, killed: Files, whole: tuple[list[Batch], QueueState]
 ) -> None:
