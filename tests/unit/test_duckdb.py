@@ -519,6 +519,23 @@ def test_a_clock_that_is_set_forward_and_back_forgets_no_salt(path: Path, clock:
         assert [(1,)] == rows(database, "SELECT count(DISTINCT visitor) FROM events")
 
 
+def test_a_salt_is_forgotten_though_another_was_made_by_a_clock_that_was_ahead(path: Path, clock: Clock) -> None:
+    """The one that seems to be of the future keeps no other."""
+    passed = 0.0
+    clock.now += timedelta(days=3_650)
+    with opened(path, clock, lambda: passed) as (database, sink):
+        sink.write([batch(1, event(days=3_650))])
+        clock.now -= timedelta(days=3_650)
+        sink.write([batch(2, event())])
+
+        for _ in range(49):
+            clock.now += timedelta(hours=1)
+            passed += 3_600
+            sink.write([])
+
+        assert [(NOON.date() + timedelta(days=3_650),)] == rows(database, "SELECT day FROM salts")
+
+
 def test_the_limit_of_reports_is_for_them_alone(path: Path) -> None:
     """Whoever writes to the same database has all the time it needs."""
     with opened(path) as (database, _):

@@ -239,7 +239,7 @@ class _Salts(dict[int, bytes]):
     def load(self) -> None:
         self.clear()
         self._made_at.clear()
-        for day, salt, made_at in self._db.execute("SELECT day, salt, made_at FROM salts ORDER BY made_at").fetchall():
+        for day, salt, made_at in self._db.execute("SELECT day, salt, made_at FROM salts").fetchall():
             number = (day - _EPOCH_DAY).days
             self[number] = salt
             self._made_at[number] = made_at
@@ -254,7 +254,8 @@ class _Salts(dict[int, bytes]):
 
     def forget(self, until: datetime) -> bool:
         """Forget what was made until then; whether there was any."""
-        oldest = next(iter(self._made_at.values()), None)
+        # Not the first of them: a clock that was ahead for a while has made one in the future.
+        oldest = min(self._made_at.values(), default=None)
         if oldest is None or oldest > until:
             return False
         self._db.execute("DELETE FROM salts WHERE made_at <= ?", [until])
