@@ -21,7 +21,7 @@ from footfall.event import Entry, Event, encode_entries
 from footfall.queue.base import Batch, Progress
 from footfall.reporting.duckdb import DuckdbReports
 from footfall.sinks.duckdb import CHECKPOINT_AGE, CHECKPOINT_ROWS, DuckdbSink
-from footfall.sinks.duckdb_file import open_database
+from footfall.sinks.duckdb_file import open_database, open_mended
 from footfall.sinks.salts import SALT_AGE
 from full_disk import largest_file
 
@@ -422,6 +422,20 @@ def test_a_damaged_log_can_be_moved_away(path: Path, tmp_path: Path) -> None:
         assert 1 == sink.progress()["a"].sequence
         sink.write([batch(2), batch(3)])
         assert [(6, 3, 6)] == sequences(database)
+
+
+def test_a_log_that_is_older_than_its_database_is_set_aside(path: Path, tmp_path: Path, clock: Clock) -> None:
+    """What was in it is in the file. One copied before a checkpoint and the other after it are such a pair."""
+    restored = tmp_path / "restored.duckdb"
+    with opened(path, clock) as (_, sink):
+        sink.write([batch(1)])
+        shutil.copyfile(log_of(path), log_of(restored))
+        clock.now += CHECKPOINT_AGE
+        sink.write([batch(2)])
+        shutil.copyfile(path, restored)
+
+    with closing(open_mended(restored)) as database:
+        assert [(4, 2, 4)] == sequences(database)
 
 
 def test_a_full_disk_stops_a_write_and_nothing_else(path: Path) -> None:

@@ -199,7 +199,8 @@ def _refusal(path: Path, error: duckdb.Error) -> FootfallError:
         )
     if any(reason in text for reason in _NOT_TO_BE_HAD):
         return FootfallError(f"{path} can't be opened (database.url): {text}")
-    if "replaying WAL" in text:
+    # One that is older than the file is found before it is replayed.
+    if "replaying WAL" in text or "This WAL was created for" in text:
         return UnreadableFileError(
             f"The log of the database {path} is damaged ({text}). Move {log_of(path)} away, and that file only: "
             "the queue still has what was in it, and brings it again."
