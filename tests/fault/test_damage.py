@@ -415,6 +415,23 @@ def test_state_that_is_lost_with_its_first_lines_is_made_again(tmp_path: Path) -
     assert ["from before", *ALL_LINES] == [line.split("|")[2] for line in path.read_text("utf-8").splitlines()]
 
 
+def test_state_from_the_midst_of_a_write_doubles_no_line_of_a_log_that_is_compressed_since(logged: Logged) -> None:
+    """That the lines were in a file that is gone from its place is known to the queue."""
+    log = f"{STATE_NAME}-wal"
+    unconfirmed = {**logged.after, log: logged.after[log][:-1]}
+    with closing(VisitLog(logged.path, logged.state_dir)) as sink:
+        logged.report = report_of(sink)
+    logged.path.unlink()
+    logged.path.touch()
+    put(unconfirmed, logged.state_dir)
+
+    with closing(VisitLog(logged.path, logged.state_dir)) as sink:
+        sink.resume(SOURCE, logged.report, read_batches)
+        sink.write(BATCHES)
+        assert {SOURCE: Progress(5, 5, 15, {"event": 5})} == sink.progress()
+    assert names(4) + names(5) == [line.split("|")[2] for line in logged.path.read_text("utf-8").splitlines()]
+
+
 def test_state_is_made_again_though_the_log_was_rotated(logged: Logged) -> None:
     """Each line is in one of the files."""
     rotated = logged.path.with_name("visits.log.1")
