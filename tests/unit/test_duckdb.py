@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 import pytest
 
 from footfall.errors import AlreadyInUseError, DamagedFileError, FootfallError
@@ -548,6 +549,33 @@ def test_a_salt_is_forgotten_though_another_was_made_by_a_clock_that_was_ahead(p
             sink.write([])
 
         assert [(NOON.date() + timedelta(days=3_650),)] == rows(database, "SELECT day FROM salts")
+
+
+def test_event_ids_are_forgotten_though_the_clock_was_ahead_at_the_start(path: Path, clock: Clock) -> None:
+    """Once it has been right for a while, the table is as small as ever."""
+    passed = 0.0
+    clock.now += timedelta(days=3_650)
+    with opened(path, clock, lambda: passed) as (database, sink):
+        sink.write([])
+        clock.now -= timedelta(days=3_650)
+        sink.write([batch(1, msgspec.structs.replace(event(), event_id="x"))])
+
+        for _ in range(97):
+            clock.now += timedelta(hours=1)
+            passed += 3_600
+            sink.write([])
+
+        assert [(0,)] == rows(database, "SELECT count(*) FROM event_ids")
+
+
+def test_a_clock_that_is_set_back_delays_no_checkpoint(path: Path, clock: Clock) -> None:
+    """The queue must not keep a day's batches for it."""
+    with opened(path, clock) as (_, sink):
+        sink.write([batch(1)])
+        clock.now -= timedelta(days=1)
+        sink.write([])
+
+        assert 1 == sink.progress()["a"].safe_sequence
 
 
 def test_the_limit_of_reports_is_for_them_alone(path: Path) -> None:

@@ -149,12 +149,13 @@ class DuckdbSink:
         if self._uncovered_since is not None and (
             self._uncovered_rows >= CHECKPOINT_ROWS
             or self._uncovered_bytes >= self._checkpoint_bytes
-            or now - self._uncovered_since >= CHECKPOINT_AGE
+            or abs(now - self._uncovered_since) >= CHECKPOINT_AGE
         ):
             self._checkpoint()
 
     def _forget(self, now: datetime) -> None:
-        if now >= self._ids_forgotten_at + DUPLICATE_AGE:
+        # By whatever clock that was: it may have been ahead by years.
+        if abs(now - self._ids_forgotten_at) >= DUPLICATE_AGE:
             # Kept twice as long, for a sink that is late.
             self._event_ids.forget(now - 2 * DUPLICATE_AGE)
             self._ids_forgotten_at = now
