@@ -111,6 +111,12 @@ def test_a_database_that_another_process_has_open_is_refused(path: Path) -> None
         holder.communicate(b"\n")
 
 
+def test_a_place_that_cannot_be_looked_at_is_refused(tmp_path: Path) -> None:
+    """The text names the setting, as for any other place that can't be used."""
+    with pytest.raises(FootfallError, match=r"can't be opened \(database.url\)"):
+        open_mended(tmp_path / ("x" * 300))
+
+
 def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
     """It is left as it is."""
     path.write_bytes(b"somebody's notes" * 1_000)

@@ -102,8 +102,11 @@ def open_mended(path: Path) -> duckdb.DuckDBPyConnection:
     That is all of it for the log alone: `safe_sequence` tells no queue to forget what is only there.
     """
     log = log_of(path)
-    if not path.exists() and log.exists():
-        _tell_aside(f"{path} is gone.", set_aside(log))
+    try:
+        if not path.exists() and log.exists():
+            _tell_aside(f"{path} is gone.", set_aside(log))
+    except OSError as error:
+        raise FootfallError(f"{path} can't be opened (database.url): {error.strerror}") from error
     try:
         return open_database(path)
     except UnreadableFileError as error:
