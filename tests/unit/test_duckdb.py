@@ -557,6 +557,22 @@ def test_a_salt_is_forgotten_though_another_was_made_by_a_clock_that_was_ahead(p
         assert [(NOON.date() + timedelta(days=3_650),)] == rows(database, "SELECT day FROM salts")
 
 
+def test_a_salt_is_forgotten_on_a_machine_that_sleeps(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To sleep every night is not to have the clock set."""
+    woken = {time.CLOCK_BOOTTIME: 0.0}
+    monkeypatch.setattr(time, "clock_gettime", woken.__getitem__)
+    with closing(open_database(path)) as database, closing(DuckdbSink(database, clock)) as sink:
+        sink.write([batch(1, event())])
+        for _ in range(3):
+            clock.now += timedelta(days=1)
+            woken[time.CLOCK_BOOTTIME] += 86_400
+            sink.write([])
+
+        assert [] == rows(database, "SELECT day FROM salts")
+
+
 def test_event_ids_are_forgotten_though_the_clock_was_ahead_at_the_start(path: Path, clock: Clock) -> None:
     """Once it has been right for a while, the table is as small as ever."""
     passed = 0.0

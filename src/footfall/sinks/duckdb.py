@@ -28,7 +28,7 @@ from footfall.queue.base import Batch, Progress, SinkReport
 from footfall.sinks.base import DATABASE, entries_of, past
 from footfall.sinks.duckdb_file import first_line, is_unreadable, log_of
 from footfall.sinks.rows import DUPLICATE_AGE, SeenIds, keys_in, rows_of
-from footfall.sinks.salts import SALT_AGE, Steadiness
+from footfall.sinks.salts import SALT_AGE, Steadiness, running_time
 
 CHECKPOINT_ROWS: Final = 250_000
 """So many rows make a checkpoint due; they take some 50 MB in memory and in the log."""
@@ -63,7 +63,7 @@ class DuckdbSink:
         self,
         connection: duckdb.DuckDBPyConnection,
         clock: Callable[[], int] = time.time_ns,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = running_time,
         *,
         checkpoint_bytes: int = CHECKPOINT_BYTES,
     ) -> None:
