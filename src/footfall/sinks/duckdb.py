@@ -39,6 +39,7 @@ CHECKPOINT_AGE: Final = timedelta(seconds=60)
 _SPARE_BYTES: Final = 16 * 1024 * 1024
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the database holds UTC without saying so
 _EPOCH_DAY: Final = _EPOCH.date()
+_NEVER: Final = datetime.max  # noqa: DTZ901 - as above
 
 _TRY_AGAIN: Final = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException)
 """Errors after which DuckDB has rolled the transaction back and goes on; a failed commit is the last of them."""
@@ -230,7 +231,8 @@ class _Salts(dict[int, bytes]):
     def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
         super().__init__()
         self._db = db
-        self._made_at: dict[int, datetime] = {}
+        self._saved: set[int] = set()
+        self._oldest = _NEVER
 
     def __missing__(self, day: int) -> bytes:
         """Make a day's salt, which is then to be saved."""
@@ -239,25 +241,26 @@ class _Salts(dict[int, bytes]):
 
     def load(self) -> None:
         self.clear()
-        self._made_at.clear()
+        self._saved.clear()
+        self._oldest = _NEVER
         for day, salt, made_at in self._db.execute("SELECT day, salt, made_at FROM salts").fetchall():
             number = (day - _EPOCH_DAY).days
             self[number] = salt
-            self._made_at[number] = made_at
+            self._saved.add(number)
+            self._oldest = min(self._oldest, made_at)
 
     def save(self, now: datetime) -> None:
         """Add those made since the last time to the table; call within the transaction that they serve."""
-        made = self.keys() - self._made_at.keys()
+        made = self.keys() - self._saved
         if made:
             with self._db.appender("salts") as salts:
                 salts.append_rows((_EPOCH_DAY + timedelta(days=day), self[day], now) for day in made)
-            self._made_at.update(dict.fromkeys(made, now))
+            self._saved |= made
+            self._oldest = min(self._oldest, now)
 
     def forget(self, until: datetime) -> bool:
         """Forget what was made until then; whether there was any."""
-        # Not the first of them: a clock that was ahead for a while has made one in the future.
-        oldest = min(self._made_at.values(), default=None)
-        if oldest is None or oldest > until:
+        if self._oldest > until:
             return False
         self._db.execute("DELETE FROM salts WHERE made_at <= ?", [until])
         self.load()
