@@ -37,7 +37,11 @@ def export(export_path: Path, settings_path: Path | None) -> None:
             "footfall export reads DuckDB. ClickHouse exports by its own means: SELECT ... INTO OUTFILE (database.url)."
         )
     path = settings.database_path
-    if not path.exists():
+    try:
+        is_there = path.exists()
+    except OSError as error:
+        raise FootfallError(f"{path} can't be read (database.url): {error.strerror}.") from error
+    if not is_there:
         raise FootfallError(f"There is no database at {path.absolute()} (data_dir, database.url).")
     with (
         _database_lock(settings),

@@ -102,18 +102,25 @@ def find_logs(path: Path) -> list[Path]:
 
     Raises:
         BadUsageError: one is compressed by something else than gzip.
+        FootfallError: they can't be listed.
     """
     path = path.resolve()
     packed = rf"(?:\.gz|{'|'.join(map(re.escape, _OTHER_PACKERS))})?"
     name = re.compile(f"{re.escape(path.stem)}{_ROTATED}{re.escape(path.suffix)}{_ROTATED}{packed}")
-    beside = path.parent.iterdir() if path.parent.is_dir() else ()
-    found = [file for file in beside if name.fullmatch(file.name) and file.is_file()]
+    try:
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        found = {file: file.stat().st_mtime_ns for file in beside if name.fullmatch(file.name) and file.is_file()}
+    except OSError as error:
+        raise FootfallError(
+            f"The logs beside {path} can't be listed (storage.path): {error.strerror}. Run this as the user that "
+            "Footfall runs as, or name the logs to read (--log)."
+        ) from error
     for file in found:
         if file.suffix in _OTHER_PACKERS:
             raise BadUsageError(f"{file} can't be read here: unpack it, or compress it with gzip.")
     # While a log is being compressed it is there twice, and the packed one is not whole yet.
     whole = [file for file in found if file.suffix != ".gz" or file.with_suffix("") not in found]
-    return sorted(whole, key=lambda file: (file.stat().st_mtime_ns, file.name))
+    return sorted(whole, key=lambda file: (found[file], file.name))
 
 
 def rebuild_from_logs(

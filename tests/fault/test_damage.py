@@ -230,6 +230,19 @@ def test_queue_that_is_gone_keeps_its_name(
     assert "is gone or empty" in caplog.text
 
 
+def test_queue_without_its_last_batch_is_mended_once(settings: Settings, killed: Files) -> None:
+    """What is lost is counted, and no reason to make the queue anew at each start until something comes."""
+    put(killed, settings.data_path)
+    with closing(sqlite3.connect(settings.data_path / FILE_NAME)) as other, other:
+        other.execute("UPDATE batches SET seal = seal + 1 WHERE sequence = (SELECT max(sequence) FROM batches)")
+    mend(settings.data_path / FILE_NAME, "Its last batch can't be read.")
+    mended = files_in(settings.data_path)
+
+    service.prepare(settings)
+
+    assert files_in(settings.data_path).keys() == mended.keys()
+
+
 def test_interrupted_mend_is_brought_to_its_end(
     settings: Settings, killed: Files, whole: tuple[list[Batch], QueueState]
 ) -> None:
@@ -400,6 +413,23 @@ def test_state_that_is_lost_with_its_first_lines_is_made_again(tmp_path: Path) -
         log.resume(SOURCE, report, read_batches)
         log.write(BATCHES)
     assert ["from before", *ALL_LINES] == [line.split("|")[2] for line in path.read_text("utf-8").splitlines()]
+
+
+def test_state_from_the_midst_of_a_write_doubles_no_line_of_a_log_that_is_compressed_since(logged: Logged) -> None:
+    """That the lines were in a file that is gone from its place is known to the queue."""
+    log = f"{STATE_NAME}-wal"
+    unconfirmed = {**logged.after, log: logged.after[log][:-1]}
+    with closing(VisitLog(logged.path, logged.state_dir)) as sink:
+        logged.report = report_of(sink)
+    logged.path.unlink()
+    logged.path.touch()
+    put(unconfirmed, logged.state_dir)
+
+    with closing(VisitLog(logged.path, logged.state_dir)) as sink:
+        sink.resume(SOURCE, logged.report, read_batches)
+        sink.write(BATCHES)
+        assert {SOURCE: Progress(5, 5, 15, {"event": 5})} == sink.progress()
+    assert names(4) + names(5) == [line.split("|")[2] for line in logged.path.read_text("utf-8").splitlines()]
 
 
 def test_state_is_made_again_though_the_log_was_rotated(logged: Logged) -> None:

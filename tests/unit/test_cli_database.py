@@ -47,6 +47,27 @@ def test_a_rebuild_behind_a_broker_needs_an_export(place: Path, monkeypatch: pyt
     assert "footfall rebuild --events FILE" in result.output
 
 
+@pytest.mark.parametrize(
+    ("command", "variable", "value", "key"),
+    [
+        (("rebuild",), "FOOTFALL__STORAGE__PATH", f"{'x' * 300}/visits.log", "storage.path"),
+        (("export", "events.ndjson"), "FOOTFALL__DATABASE__URL", f"duckdb:{'x' * 300}", "database.url"),
+    ],
+)
+def test_a_place_that_cannot_be_looked_at_is_named(
+    place: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], variable: str, value: str, key: str
+) -> None:
+    """As one that another user may not look into: a text that says which, not a traceback."""
+    receive(place)
+    monkeypatch.setenv(variable, value)
+
+    result = run(*command)
+
+    assert 1 == result.exit_code
+    assert isinstance(result.exception, SystemExit)
+    assert key in result.stderr
+
+
 def test_a_rebuild_tells_what_it_made(place: Path) -> None:
     """From where, and what it could not use, so that nothing is missing unseen."""
     receive(place)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 import pytest
 
 from footfall.errors import AlreadyInUseError, DamagedFileError, FootfallError
@@ -21,7 +22,7 @@ from footfall.event import Entry, Event, encode_entries
 from footfall.queue.base import Batch, Progress
 from footfall.reporting.duckdb import DuckdbReports
 from footfall.sinks.duckdb import CHECKPOINT_AGE, CHECKPOINT_ROWS, DuckdbSink
-from footfall.sinks.duckdb_file import open_database
+from footfall.sinks.duckdb_file import open_database, open_mended
 from footfall.sinks.salts import SALT_AGE
 from full_disk import largest_file
 
@@ -108,6 +109,12 @@ def test_a_database_that_another_process_has_open_is_refused(path: Path) -> None
             open_database(path)
     finally:
         holder.communicate(b"\n")
+
+
+def test_a_place_that_cannot_be_looked_at_is_refused(tmp_path: Path) -> None:
+    """The text names the setting, as for any other place that can't be used."""
+    with pytest.raises(FootfallError, match=r"can't be opened \(database.url\)"):
+        open_mended(tmp_path / ("x" * 300))
 
 
 def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
@@ -424,6 +431,20 @@ def test_a_damaged_log_can_be_moved_away(path: Path, tmp_path: Path) -> None:
         assert [(6, 3, 6)] == sequences(database)
 
 
+def test_a_log_that_is_older_than_its_database_is_set_aside(path: Path, tmp_path: Path, clock: Clock) -> None:
+    """What was in it is in the file. One copied before a checkpoint and the other after it are such a pair."""
+    restored = tmp_path / "restored.duckdb"
+    with opened(path, clock) as (_, sink):
+        sink.write([batch(1)])
+        shutil.copyfile(log_of(path), log_of(restored))
+        clock.now += CHECKPOINT_AGE
+        sink.write([batch(2)])
+        shutil.copyfile(path, restored)
+
+    with closing(open_mended(restored)) as database:
+        assert [(4, 2, 4)] == sequences(database)
+
+
 def test_a_full_disk_stops_a_write_and_nothing_else(path: Path) -> None:
     """The write leaves nothing and can be made again, and reports go on meanwhile."""
     many = [event(os.urandom(500).hex()) for _ in range(2_000)]
@@ -517,6 +538,66 @@ def test_a_clock_that_is_set_forward_and_back_forgets_no_salt(path: Path, clock:
         clock.now -= timedelta(days=10)
         sink.write([batch(2, event())])
         assert [(1,)] == rows(database, "SELECT count(DISTINCT visitor) FROM events")
+
+
+def test_a_salt_is_forgotten_though_another_was_made_by_a_clock_that_was_ahead(path: Path, clock: Clock) -> None:
+    """The one that seems to be of the future keeps no other."""
+    passed = 0.0
+    clock.now += timedelta(days=3_650)
+    with opened(path, clock, lambda: passed) as (database, sink):
+        sink.write([batch(1, event(days=3_650))])
+        clock.now -= timedelta(days=3_650)
+        sink.write([batch(2, event())])
+
+        for _ in range(49):
+            clock.now += timedelta(hours=1)
+            passed += 3_600
+            sink.write([])
+
+        assert [(NOON.date() + timedelta(days=3_650),)] == rows(database, "SELECT day FROM salts")
+
+
+def test_a_salt_is_forgotten_on_a_machine_that_sleeps(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To sleep every night is not to have the clock set."""
+    woken = {time.CLOCK_BOOTTIME: 0.0}
+    monkeypatch.setattr(time, "clock_gettime", woken.__getitem__)
+    with closing(open_database(path)) as database, closing(DuckdbSink(database, clock)) as sink:
+        sink.write([batch(1, event())])
+        for _ in range(3):
+            clock.now += timedelta(days=1)
+            woken[time.CLOCK_BOOTTIME] += 86_400
+            sink.write([])
+
+        assert [] == rows(database, "SELECT day FROM salts")
+
+
+def test_event_ids_are_forgotten_though_the_clock_was_ahead_at_the_start(path: Path, clock: Clock) -> None:
+    """Once it has been right for a while, the table is as small as ever."""
+    passed = 0.0
+    clock.now += timedelta(days=3_650)
+    with opened(path, clock, lambda: passed) as (database, sink):
+        sink.write([])
+        clock.now -= timedelta(days=3_650)
+        sink.write([batch(1, msgspec.structs.replace(event(), event_id="x"))])
+
+        for _ in range(97):
+            clock.now += timedelta(hours=1)
+            passed += 3_600
+            sink.write([])
+
+        assert [(0,)] == rows(database, "SELECT count(*) FROM event_ids")
+
+
+def test_a_clock_that_is_set_back_delays_no_checkpoint(path: Path, clock: Clock) -> None:
+    """The queue must not keep a day's batches for it."""
+    with opened(path, clock) as (_, sink):
+        sink.write([batch(1)])
+        clock.now -= timedelta(days=1)
+        sink.write([])
+
+        assert 1 == sink.progress()["a"].safe_sequence
 
 
 def test_the_limit_of_reports_is_for_them_alone(path: Path) -> None:

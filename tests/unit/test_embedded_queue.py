@@ -237,6 +237,20 @@ def test_sequences_of_a_file_from_a_backup_are_new_ones(opened: Open, path: Path
     assert opened().append(b"after", 1) > last
 
 
+def test_sequences_are_behind_what_the_sinks_have_passed_though_the_clock_says_less(opened: Open, path: Path) -> None:
+    """After the file was lost and the clock was set back, a sink takes what comes after its report."""
+    queue = opened()
+    last = queue.append(b"passed", 1)
+    queue.close()
+    path.unlink()
+    queue = opened(clock=lambda: 1_000_000_000)
+    queue.report(VISIT_LOG, Progress(last, last, 1))
+
+    queue.append(b"after", 1)
+
+    assert [batch.payload for batch in queue.read(last)] == [b"after"]
+
+
 def test_disk_goes_back_to_the_system(opened: Open, path: Path) -> None:
     """After a backlog is worked off the file is small again."""
     queue = opened(max_bytes=16 * MIB)

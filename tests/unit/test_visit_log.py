@@ -308,6 +308,7 @@ def test_replaced_after_a_crash(path: Path, state_dir: Path, content: bytes) -> 
     assert inode == path.stat().st_ino
 
     with closing(VisitLog(path, state_dir)) as log:
+        log.write([])
         assert {"a": Progress(2, 2, 3)} == log.progress()
 
     assert content + THREE_LINES == path.read_bytes()
@@ -319,11 +320,16 @@ def test_replaced_and_failed_again(path: Path, state_dir: Path) -> None:
     content = OLD_LINES.replace(b"before", b"others")
     path.write_bytes(content)
 
-    with largest_file(len(content) + 7):
-        VisitLog(path, state_dir).close()
+    with (
+        closing(VisitLog(path, state_dir)) as log,
+        largest_file(len(content) + 7),
+        pytest.raises(OSError, match="File too large"),
+    ):
+        log.write([])
     assert content + THREE_LINES[:7] == path.read_bytes()
 
-    with closing(VisitLog(path, state_dir)):
+    with closing(VisitLog(path, state_dir)) as log:
+        log.write([])
         assert content + THREE_LINES == path.read_bytes()
 
 
@@ -351,7 +357,8 @@ def test_deleted_after_a_crash(path: Path, state_dir: Path) -> None:
     leave_unfinished(path, state_dir, written=5)
     path.unlink()
 
-    with closing(VisitLog(path, state_dir)):
+    with closing(VisitLog(path, state_dir)) as log:
+        log.write([])
         assert THREE_LINES == path.read_bytes()
 
 
@@ -380,7 +387,8 @@ def test_written_by_others_after_a_crash(path: Path, state_dir: Path, written: i
     assert content == path.read_bytes()
 
     path.rename(state_dir / "moved")
-    with closing(VisitLog(path, state_dir)):
+    with closing(VisitLog(path, state_dir)) as log:
+        log.write([])
         assert THREE_LINES == path.read_bytes()
 
 

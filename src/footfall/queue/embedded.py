@@ -396,9 +396,10 @@ class EmbeddedQueue:
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO sinks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, seal_of(*row)))
             _, received, end_bytes, last_sequence = self._totals()
-            if progress.dealt_with > received:
-                # The end of the file was lost after the sink had passed it.
-                self._set_totals(progress.dealt_with, end_bytes, last_sequence)
+            if progress.dealt_with > received or progress.sequence > last_sequence:
+                # The end of the file was lost after the sink had passed it. What comes now is to be behind that, also
+                # where the clock says less by now.
+                self._set_totals(max(progress.dealt_with, received), end_bytes, max(progress.sequence, last_sequence))
 
     def trim(self) -> int:
         """Drop up to a few hundred batches that every sink has passed, older than the margin; return how many.
@@ -477,10 +478,11 @@ class EmbeddedQueue:
         self._rows("BEGIN")
         try:
             _, received, end_bytes, last_sequence = self._totals()
-            last = self._rows("SELECT received, end_bytes, sequence FROM batches ORDER BY sequence DESC LIMIT 1")
+            last = self._rows("SELECT received, sequence, end_bytes FROM batches ORDER BY sequence DESC LIMIT 1")
         finally:
             roll_back(self._db)
-        if last and (last[0][0] > received or last[0][1:] != (end_bytes, last_sequence)):
+        # What was lost before, and is counted so, keeps its entries and its sequence in the totals.
+        if last and (last[0][0] > received or last[0][1] > last_sequence or last[0][2] != end_bytes):
             raise self._damage("its last batches are missing")
 
     def close(self) -> None:

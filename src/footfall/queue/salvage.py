@@ -258,6 +258,7 @@ def _write(path: Path, source: str, found: _Found, kept: list[_Batch]) -> int:
         received, last_sequence = found.totals
         for batch in kept[-1:]:
             received, last_sequence = max(received, batch.received), max(last_sequence, batch.sequence)
+        last_sequence = max([last_sequence, *(row[1] for row in found.sinks.values())])
         totals = (source, received, end_bytes, last_sequence)
         db.execute("INSERT INTO totals VALUES (1, ?, ?, ?, ?, ?)", (*totals, seal_of(*totals)))
         db.executemany("INSERT INTO sinks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", found.sinks.values())

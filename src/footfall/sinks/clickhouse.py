@@ -41,7 +41,7 @@ from footfall.queue.base import Batch, Progress, SinkReport
 from footfall.sinks.base import DATABASE, DUPLICATE, entries_of, past
 from footfall.sinks.clickhouse_database import ClickhouseDatabase
 from footfall.sinks.rows import DUPLICATE_AGE, SeenIds, keys_in, rows_of
-from footfall.sinks.salts import SALT_AGE, Steadiness
+from footfall.sinks.salts import SALT_AGE, Steadiness, running_time
 
 LOOK_AGE: Final = timedelta(minutes=10)
 """How often to look for salts that other processors have made, and nobody may have forgotten."""
@@ -93,7 +93,7 @@ class ClickhouseSink:
         *,
         is_alone: bool,
         clock: Callable[[], int] = time.time_ns,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = running_time,
     ) -> None:
         self._db = database
         self._is_alone = is_alone

@@ -28,7 +28,7 @@ from footfall.queue.base import Batch, Progress, SinkReport
 from footfall.sinks.base import DATABASE, entries_of, past
 from footfall.sinks.duckdb_file import first_line, is_unreadable, log_of
 from footfall.sinks.rows import DUPLICATE_AGE, SeenIds, keys_in, rows_of
-from footfall.sinks.salts import SALT_AGE, Steadiness
+from footfall.sinks.salts import SALT_AGE, Steadiness, running_time
 
 CHECKPOINT_ROWS: Final = 250_000
 """So many rows make a checkpoint due; they take some 50 MB in memory and in the log."""
@@ -39,6 +39,7 @@ CHECKPOINT_AGE: Final = timedelta(seconds=60)
 _SPARE_BYTES: Final = 16 * 1024 * 1024
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the database holds UTC without saying so
 _EPOCH_DAY: Final = _EPOCH.date()
+_NEVER: Final = datetime.max  # noqa: DTZ901 - as above
 
 _TRY_AGAIN: Final = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException)
 """Errors after which DuckDB has rolled the transaction back and goes on; a failed commit is the last of them."""
@@ -63,7 +64,7 @@ class DuckdbSink:
         self,
         connection: duckdb.DuckDBPyConnection,
         clock: Callable[[], int] = time.time_ns,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = running_time,
         *,
         checkpoint_bytes: int = CHECKPOINT_BYTES,
     ) -> None:
@@ -149,12 +150,13 @@ class DuckdbSink:
         if self._uncovered_since is not None and (
             self._uncovered_rows >= CHECKPOINT_ROWS
             or self._uncovered_bytes >= self._checkpoint_bytes
-            or now - self._uncovered_since >= CHECKPOINT_AGE
+            or abs(now - self._uncovered_since) >= CHECKPOINT_AGE
         ):
             self._checkpoint()
 
     def _forget(self, now: datetime) -> None:
-        if now >= self._ids_forgotten_at + DUPLICATE_AGE:
+        # By whatever clock that was: it may have been ahead by years.
+        if abs(now - self._ids_forgotten_at) >= DUPLICATE_AGE:
             # Kept twice as long, for a sink that is late.
             self._event_ids.forget(now - 2 * DUPLICATE_AGE)
             self._ids_forgotten_at = now
@@ -229,7 +231,8 @@ class _Salts(dict[int, bytes]):
     def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
         super().__init__()
         self._db = db
-        self._made_at: dict[int, datetime] = {}
+        self._saved: set[int] = set()
+        self._oldest = _NEVER
 
     def __missing__(self, day: int) -> bytes:
         """Make a day's salt, which is then to be saved."""
@@ -238,24 +241,26 @@ class _Salts(dict[int, bytes]):
 
     def load(self) -> None:
         self.clear()
-        self._made_at.clear()
-        for day, salt, made_at in self._db.execute("SELECT day, salt, made_at FROM salts ORDER BY made_at").fetchall():
+        self._saved.clear()
+        self._oldest = _NEVER
+        for day, salt, made_at in self._db.execute("SELECT day, salt, made_at FROM salts").fetchall():
             number = (day - _EPOCH_DAY).days
             self[number] = salt
-            self._made_at[number] = made_at
+            self._saved.add(number)
+            self._oldest = min(self._oldest, made_at)
 
     def save(self, now: datetime) -> None:
         """Add those made since the last time to the table; call within the transaction that they serve."""
-        made = self.keys() - self._made_at.keys()
+        made = self.keys() - self._saved
         if made:
             with self._db.appender("salts") as salts:
                 salts.append_rows((_EPOCH_DAY + timedelta(days=day), self[day], now) for day in made)
-            self._made_at.update(dict.fromkeys(made, now))
+            self._saved |= made
+            self._oldest = min(self._oldest, now)
 
     def forget(self, until: datetime) -> bool:
         """Forget what was made until then; whether there was any."""
-        oldest = next(iter(self._made_at.values()), None)
-        if oldest is None or oldest > until:
+        if self._oldest > until:
             return False
         self._db.execute("DELETE FROM salts WHERE made_at <= ?", [until])
         self.load()

@@ -102,8 +102,11 @@ def open_mended(path: Path) -> duckdb.DuckDBPyConnection:
     That is all of it for the log alone: `safe_sequence` tells no queue to forget what is only there.
     """
     log = log_of(path)
-    if not path.exists() and log.exists():
-        _tell_aside(f"{path} is gone.", set_aside(log))
+    try:
+        if not path.exists() and log.exists():
+            _tell_aside(f"{path} is gone.", set_aside(log))
+    except OSError as error:
+        raise FootfallError(f"{path} can't be opened (database.url): {error.strerror}") from error
     try:
         return open_database(path)
     except UnreadableFileError as error:
@@ -199,7 +202,8 @@ def _refusal(path: Path, error: duckdb.Error) -> FootfallError:
         )
     if any(reason in text for reason in _NOT_TO_BE_HAD):
         return FootfallError(f"{path} can't be opened (database.url): {text}")
-    if "replaying WAL" in text:
+    # One that is older than the file is found before it is replayed.
+    if "replaying WAL" in text or "This WAL was created for" in text:
         return UnreadableFileError(
             f"The log of the database {path} is damaged ({text}). Move {log_of(path)} away, and that file only: "
             "the queue still has what was in it, and brings it again."

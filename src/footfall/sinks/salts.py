@@ -1,5 +1,6 @@
 """How long the secret that tells a day's visitors apart is kept, and when that may be judged by the clock."""
 
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
@@ -8,6 +9,11 @@ SALT_AGE: Final = timedelta(hours=48)
 """How long a salt is kept: its own day, and one more for events that come late."""
 JUMP: Final = timedelta(minutes=1)
 """A clock that moves this much more or less than time did was set."""
+
+
+def running_time() -> float:
+    """Seconds that no one sets. Unlike `time.monotonic` they go on while the machine sleeps, as the clock does."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Steadiness:

@@ -19,8 +19,9 @@ A file is known by its inode and the bytes before the place, so that it is found
 and no other file is taken for it. The device is not recorded, since its number can change with each boot.
 
 What it does not do: find a log that was moved to another directory, or compressed, between a crash and the next start
-(the intent then goes into the present file, whole); or guard a log that is compressed the moment it was renamed, while
-lines may still be on their way into it (logrotate's `delaycompress` is for that).
+(the intent then goes into the present file, whole, unless the queue was told that it was fulfilled); or guard a log
+that is compressed the moment it was renamed, while lines may still be on their way into it (logrotate's `delaycompress`
+is for that).
 """
 
 import errno
@@ -90,7 +91,10 @@ class VisitLog:
                 self._state = held.enter_context(closing(VisitLogState(state_path)))
             # A full disk is no reason not to start: hits are collected meanwhile, and `write` tries again.
             with suppress(OSError):
-                self._finish()
+                intent = self._state.intent
+                # Where its file is gone, the queue may know that the lines were in it (`resume`).
+                if intent is not None and (not is_told or self._find(intent)):
+                    self._finish()
             if not is_told:
                 self._demand_state()
             self._held = held.pop_all()
@@ -104,7 +108,10 @@ class VisitLog:
         return "" if self._state.end is None else str(self._state.end)
 
     def resume(self, source: str, report: SinkReport | None, read: Callable[[int], Sequence[Batch]]) -> None:
-        self._finish()
+        if self._is_outlived(source, report):
+            self._follow()  # another file may have been opened in the search
+        else:
+            self._finish()
         known = self._state.positions.get(source, Progress())
         if report is not None and report.mark and (self._state.end is None or report.sequence > known.sequence):
             _log.warning("%s is new, or older than the log; going on from what the queue was told", self._state.path)
@@ -206,6 +213,13 @@ class VisitLog:
         reach(Point.VISIT_LOG_SYNCED)
 
     # What a state that was lost had to tell.
+
+    def _is_outlived(self, source: str, report: SinkReport | None) -> bool:
+        """Whether the queue was told that the intent is fulfilled, and its file is gone since, compressed perhaps."""
+        intent = self._state.intent
+        if intent is None or report is None or not report.mark or source not in intent.positions:
+            return False
+        return report.sequence >= intent.positions[source].sequence and not self._find(intent)
 
     def _lost_intent(self, source: str, known: Progress, read: Callable[[int], Sequence[Batch]]) -> Intent | None:
         """The intent for the last batch after `known` that the log holds, in whole or in part; None if it has none."""
