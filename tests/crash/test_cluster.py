@@ -8,7 +8,9 @@ import pytest
 from brokers import BROKERS, require
 from crash.cluster import Cluster, torment
 
-SECONDS = 12.0
+pytestmark = pytest.mark.xdist_group("busy")  # not beside a test that measures what others wait
+
+SECONDS = 8.0
 
 
 @pytest.mark.crash

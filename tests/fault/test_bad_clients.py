@@ -40,7 +40,7 @@ STATUS_LINE = b"HTTP/1.1 20"
 _log = logging.getLogger(__name__)
 
 
-pytestmark = pytest.mark.xdist_group("bad clients")  # two attacks at once would be measured as one
+pytestmark = pytest.mark.xdist_group("busy")  # two attacks at once would be measured as one
 
 
 @pytest.fixture(scope="module")
