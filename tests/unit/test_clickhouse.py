@@ -79,6 +79,14 @@ def database(url: str) -> Iterator[ClickhouseDatabase]:
 
 
 @pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[ClickhouseServer]:
+    """A server that may be killed."""
+    server = ClickhouseServer(tmp_path, free_port()).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
 def meddled(url: str) -> Iterator[Meddled]:
     with closing(Meddled(url)) as database:
         yield database
@@ -414,45 +422,37 @@ def test_batches_that_come_again_in_a_unit_are_not_written_twice(meddled: Meddle
     assert_exact(meddled, 4)
 
 
-def test_a_server_that_is_killed_loses_nothing(tmp_path: Path) -> None:
+def test_a_server_that_is_killed_loses_nothing(mortal: ClickhouseServer) -> None:
     """Whatever it was doing: what it acknowledged is there, and the rest once it is sent again."""
-    server = ClickhouseServer(tmp_path, free_port()).start()
     last = 0
-    try:
-        with closing(open_clickhouse(server.url("db"))) as database:
-            sink = ClickhouseSink(database, is_alone=False)
-            for number in range(3):
-                killer = threading.Timer(0.3 + 0.13 * number, server.kill)
-                with suppress(OSError):
-                    while True:
-                        sink.write([batch(last + 1)])
-                        last += 1
-                        if not killer.ident:
-                            killer.start()
-                killer.join()
-                server.start()
-            sink.write([batch(last + 1)])
-            assert_exact(database, last + 1)
-    finally:
-        server.kill()
+    with closing(open_clickhouse(mortal.url("db"))) as database:
+        sink = ClickhouseSink(database, is_alone=False)
+        for number in range(3):
+            killer = threading.Timer(0.3 + 0.13 * number, mortal.kill)
+            with suppress(OSError):
+                while True:
+                    sink.write([batch(last + 1)])
+                    last += 1
+                    if not killer.ident:
+                        killer.start()
+            killer.join()
+            mortal.start()
+        sink.write([batch(last + 1)])
+        assert_exact(database, last + 1)
 
 
 @needs_tool("strace", "strace")
 @pytest.mark.parametrize("table", ["salts", "events", "positions"])
-def test_a_server_that_is_killed_between_token_and_rows_takes_them_again(tmp_path: Path, table: str) -> None:
+def test_a_server_that_is_killed_between_token_and_rows_takes_them_again(mortal: ClickhouseServer, table: str) -> None:
     """It remembers an insert then of which it has nothing, and drops what comes with the same token."""
-    server = ClickhouseServer(tmp_path, free_port()).start()
-    try:
-        with closing(Meddled(server.url("db"), table)) as database:
-            sink = ClickhouseSink(database, is_alone=False)
-            for _ in range(2):
-                with server.killed_at_next_rename() as database.before, pytest.raises(OSError, match="be reached"):
-                    sink.write([batch(1)])
-                assert [(0,)] == rows(database, f"SELECT count() FROM {table}")
-            sink.write([batch(1)])
-            assert_exact(database, 1)
-    finally:
-        server.kill()
+    with closing(Meddled(mortal.url("db"), table)) as database:
+        sink = ClickhouseSink(database, is_alone=False)
+        for _ in range(2):
+            with mortal.killed_at_next_rename() as database.before, pytest.raises(OSError, match="be reached"):
+                sink.write([batch(1)])
+            assert [(0,)] == rows(database, f"SELECT count() FROM {table}")
+        sink.write([batch(1)])
+        assert_exact(database, 1)
 
 
 # Event ids.

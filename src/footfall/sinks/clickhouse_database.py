@@ -301,12 +301,12 @@ class ClickhouseDatabase:
         token: str,
         look: Callable[[], _Found],
     ) -> _Found:
-        """Add rows as one part, unless that has been done with that token; give what is there then.
+        """Add rows as one part, as `insert` does, unless that has been done with that token; give what is there then.
 
         Args:
-            table: its name.
-            columns: the types of the rows' columns, by name.
-            rows: at least one.
+            table: as in `insert`, like `columns` and `rows`.
+            columns: see there.
+            rows: see there.
             token: the same for all, in whatever process, that would add these rows.
             look: gives what is there of them, false for nothing. A token after which nothing is there is dead, for all
                 and for ever, so the next is tried, which is the same for all again. But replicas agree on token and
@@ -322,12 +322,12 @@ class ClickhouseDatabase:
     def insert(
         self, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]], token: str | None = None
     ) -> None:
-        """Add rows as one part; what `insert_once` says of its parameters is true here, too.
+        """Add rows as one part.
 
         Args:
-            table: see there.
-            columns: see there.
-            rows: see there.
+            table: its name.
+            columns: the types of the rows' columns, by name.
+            rows: at least one.
             token: with one that was used before, alive or dead, nothing is done. None for one that was not.
         """
         with self._naming_errors():
@@ -367,15 +367,16 @@ class ClickhouseDatabase:
 
     def _make_tables(self) -> set[str]:
         """Make what is missing, and give the engines of all; a user who may only read finds it made."""
-        found = self._engines().keys()
+        engines = self._engines()
         wanted = {"format", "events", "positions", "salts", "doubles"}
-        if "format" not in found and found & wanted:
+        if "format" not in engines and engines.keys() & wanted:
             raise DamagedFileError(
                 f"The database {self.name} on {self._place()} was not made by Footfall. Name another (database.url)."
             )
-        if not wanted <= found:
+        if not wanted <= engines.keys():
             for statement in tables(self.name, self._url.cluster):
                 self.run(statement)
+            engines = self._engines()
         versions = self._versions()
         if not versions:
             self.insert("format", {"version": "UInt32"}, [(_FORMAT,)])
@@ -385,8 +386,7 @@ class ClickhouseDatabase:
                 f"The database {self.name} on {self._place()} has format {versions[0][0]}; this Footfall reads format "
                 f"{_FORMAT}. Name another (database.url)."
             )
-
-        return {engine for name, engine in self._engines().items() if name in wanted}
+        return {engine for name, engine in engines.items() if name in wanted}
 
     def _engines(self) -> dict[str, str]:
         """By table."""
