@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 from bench.sample import entries
 from bench.table import Cell, Plan, Step, Table
 
-from footfall.event import encode_entries
-from footfall.queue.embedded import FILE_NAME, EmbeddedQueue
-from footfall.sinks.base import SINKS
+from footfall.entry import encode_entries
+from footfall.queue.local.store import FILE_NAME, LocalQueue
+from footfall.queue.sink import SINKS
 
 _SIZES = (1, 50, 500)
 _COLUMNS = ["entries", "bytes", "commit µs, p50", "p99", "plain file µs, p50", "p99", "times the plain file"]
@@ -36,7 +36,7 @@ def _measure(size: int, commits: int) -> list[Cell]:
     payloads = [encode_entries(made[start : start + size]) for start in range(0, len(made), size)]
     commit_us, plain_us = [], []
     with TemporaryDirectory() as directory, Path(directory, "plain").open("ab", buffering=0) as file:
-        queue = EmbeddedQueue(Path(directory, FILE_NAME), sinks=SINKS)
+        queue = LocalQueue(Path(directory, FILE_NAME), sinks=SINKS)
         for payload in payloads:
             started = time.perf_counter()
             queue.append(payload, size)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Final, TypeVar
 
-from footfall.event import Entry, Event, Hit, encode_entries
+from footfall.entry import Entry, Event, Hit, encode_entries
 from footfall.queue.base import Batch
 
 _T = TypeVar("_T")

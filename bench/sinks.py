@@ -14,13 +14,13 @@ from tempfile import TemporaryDirectory
 from bench.sample import BATCH_ENTRIES, batches
 from bench.table import Cell, Plan, Step, Table, at_least
 
-from footfall.enrich import SALT_BYTES, Skip, enrich
-from footfall.event import decode_entries
+from footfall.database.duckdb.file import open_database
+from footfall.database.duckdb.writer import DuckdbSink
+from footfall.database.enrich import SALT_BYTES, Skip, enrich
+from footfall.entry import decode_entries
 from footfall.queue.base import Batch
-from footfall.sinks.base import Sink
-from footfall.sinks.duckdb import DuckdbSink
-from footfall.sinks.duckdb_file import open_database
-from footfall.sinks.visit_log import VisitLog
+from footfall.queue.sink import Sink
+from footfall.visit_log.writer import VisitLog
 
 _EVENTS_PER_S = 100_000
 _LINES_PER_S = 200_000

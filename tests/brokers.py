@@ -23,8 +23,8 @@ import pytest
 from pika import BlockingConnection, URLParameters
 
 from footfall.errors import TurnOverError
-from footfall.queue.drivers import open_subscription
-from footfall.queue.rabbitmq import PARTITIONS
+from footfall.queue.broker.drivers import open_subscription
+from footfall.queue.broker.rabbitmq import PARTITIONS
 from harness import eventually, free_port
 
 ROOT = Path(__file__).parent.parent

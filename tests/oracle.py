@@ -28,7 +28,7 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
-from footfall.visit_line import parse_line
+from footfall.visit_log.line import parse_line
 
 SITE = "oracle"
 

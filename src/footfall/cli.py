@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from footfall import __version__, config, service
+from footfall.commands.import_log import ImportReport, import_log
+from footfall.commands.logfile import LogFile
 from footfall.errors import FootfallError
-from footfall.importer import ImportReport, import_log
-from footfall.logfile import LogFile
 from footfall.processes.parts import COLLECTOR, REPORTING, ROLES, STORAGE, open_queue
-from footfall.queue.embedded import EmbeddedQueue
+from footfall.queue.local.store import LocalQueue
 from footfall.telemetry import configure_logging
 
 settings_option = click.option(
@@ -125,7 +125,7 @@ def import_(log_path: Path, site_id: str, *, only_pages: bool, again: bool, sett
         raise FootfallError(report.trouble)
 
 
-def _queue_for_import(settings: config.Settings) -> EmbeddedQueue:
+def _queue_for_import(settings: config.Settings) -> LocalQueue:
     service.prepare(settings)
     return open_queue(settings, share=_IMPORT_SHARE)
 

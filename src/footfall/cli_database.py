@@ -9,14 +9,14 @@ import click
 
 from footfall import config, service
 from footfall.cli import settings_option
+from footfall.commands.export import Export, count_events, write_export
+from footfall.commands.logfile import LogFile
+from footfall.commands.rebuild import NOT_REBUILT, RebuildReport, find_logs, rebuild_from_export, rebuild_from_logs
+from footfall.database.duckdb.file import open_database
+from footfall.durable.lock import FileLock
+from footfall.entry import MAX_SITE_ID
 from footfall.errors import BadUsageError, FootfallError
-from footfall.event import MAX_SITE_ID
-from footfall.export import Export, count_events, write_export
-from footfall.filelock import FileLock
-from footfall.logfile import LogFile
 from footfall.processes.parts import DATABASE_LOCK, lock, open_queue
-from footfall.rebuild import NOT_REBUILT, RebuildReport, find_logs, rebuild_from_export, rebuild_from_logs
-from footfall.sinks.duckdb_file import open_database
 
 
 @click.command()
@@ -140,8 +140,8 @@ def _fill(settings: config.Settings, export_path: Path | None) -> None:
             "the queue, run footfall rebuild and footfall export with database.url=duckdb:PATH."
         )
     # Extras, which nobody needs for DuckDB.
-    from footfall.fill import fill_from_export  # noqa: PLC0415
-    from footfall.sinks.clickhouse_database import open_clickhouse  # noqa: PLC0415
+    from footfall.commands.restore import fill_from_export  # noqa: PLC0415
+    from footfall.database.clickhouse.server import open_clickhouse  # noqa: PLC0415
 
     assert settings.database.url is not None
     try:

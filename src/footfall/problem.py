@@ -13,7 +13,7 @@ _RENAMED = {413: "Content Too Large", 422: "Unprocessable Content"}
 """As RFC 9110 has them; older Pythons know the names before it."""
 
 
-class Fault(Struct, frozen=True):
+class FieldError(Struct, frozen=True):
     """One field that is missing or wrong, and what is expected of it."""
 
     field: str
@@ -26,14 +26,14 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
     Attributes:
         status: the HTTP status.
         detail: one sentence for a person.
-        faults: the fields concerned, each with what was expected.
+        field_errors: the fields concerned, each with what was expected.
     """
 
-    def __init__(self, status: int, detail: str, faults: Sequence[Fault] = ()) -> None:
+    def __init__(self, status: int, detail: str, field_errors: Sequence[FieldError] = ()) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
-        self.faults = list(faults)
+        self.field_errors = list(field_errors)
 
     def body(self, **extensions: object) -> bytes:
         """The document; `extensions` are members of its own kind (RFC 9457, section 3.2)."""
@@ -43,8 +43,8 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
             "status": self.status,
             "detail": self.detail,
         }
-        if self.faults:
-            members["errors"] = self.faults
+        if self.field_errors:
+            members["errors"] = self.field_errors
         return msgspec.json.encode(members | extensions)
 
 
@@ -53,9 +53,9 @@ def phrase(status: int) -> str:
     return _RENAMED.get(status) or HTTPStatus(status).phrase
 
 
-def faults_of(
+def field_errors_of(
     document: Mapping[str, Any], shape: type[Struct], read: Callable[..., object] = msgspec.convert
-) -> list[Fault]:
+) -> list[FieldError]:
     """Hold each field of `document` against `shape` and name all that are missing or wrong.
 
     Args:
@@ -63,17 +63,17 @@ def faults_of(
         shape: the struct it should have been convertible to.
         read: makes a value of `type` out of one of the document's, or raises `msgspec.ValidationError`.
     """
-    faults = []
+    field_errors = []
     for field in msgspec.structs.fields(shape):
         if field.encode_name not in document:
             if field.required:
-                faults.append(Fault(field.encode_name, "is required"))
+                field_errors.append(FieldError(field.encode_name, "is required"))
             continue
         try:
             read(document[field.encode_name], type=field.type)
         except msgspec.ValidationError as error:
-            faults.append(Fault(field.encode_name, _plain(str(error))))
-    return faults
+            field_errors.append(FieldError(field.encode_name, _plain(str(error))))
+    return field_errors
 
 
 def _plain(message: str) -> str:

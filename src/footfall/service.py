@@ -25,12 +25,12 @@ from typing import Any
 
 from footfall.config import Settings, is_loopback
 from footfall.errors import AlreadyInUseError, BadSettingError, BadUsageError, DamagedQueueError, FootfallError
-from footfall.gate import Gate
 from footfall.processes.parts import COLLECTOR, PROCESSOR, REPORTING, STORAGE, open_queue
-from footfall.queue import drivers
-from footfall.queue.embedded import FILE_NAME
-from footfall.queue.relay import RELAY
-from footfall.queue.salvage import mend
+from footfall.queue.broker import drivers
+from footfall.queue.broker.relay import RELAY
+from footfall.queue.local.repair import repair
+from footfall.queue.local.store import FILE_NAME
+from footfall.status.access import ReportAccess
 from footfall.supervisor import Child, Lifeline, Supervisor
 
 _PORT_S = 1.0
@@ -46,15 +46,15 @@ def run(settings: Settings, roles: tuple[str, ...], *, on_ready: Callable[[], No
     """
     _refuse_what_cannot_be(settings, roles)
     prepare(settings, roles)
-    gate = Gate(settings.reporting.token, on_loopback=is_loopback(_public_host(settings, roles)))
+    access = ReportAccess(settings.reporting.token, on_loopback=is_loopback(_public_host(settings, roles)))
     try:
         sockets = Path(tempfile.mkdtemp(prefix="footfall-"))
     except OSError as error:
         raise FootfallError(f"no directory can be made for a socket: {error} (TMPDIR)") from None
     try:
-        children = _children(settings, roles, gate, sockets)
-        mend_queue = partial(_mend_queue, settings, "A process could not read the queue.")
-        return Supervisor(children, on_ready=on_ready, on_damage=mend_queue).run()
+        children = _children(settings, roles, access, sockets)
+        repair_queue = partial(_repair_queue, settings, "A process could not read the queue.")
+        return Supervisor(children, on_ready=on_ready, on_damage=repair_queue).run()
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
 
@@ -74,23 +74,23 @@ def prepare(settings: Settings, roles: tuple[str, ...] = (COLLECTOR,)) -> None:
         raise FootfallError(f"data_dir: {path.absolute()} can't be written: {error.strerror}") from None
     if settings.queue.is_broker and COLLECTOR not in roles:
         return
-    _mend_queue(settings)
+    _repair_queue(settings)
     try:
         with closing(open_queue(settings)) as queue:
             queue.check()
     except DamagedQueueError as error:
-        _mend_queue(settings, str(error))
+        _repair_queue(settings, str(error))
         open_queue(settings).close()
 
 
-def _mend_queue(settings: Settings, trouble: str | None = None) -> None:
+def _repair_queue(settings: Settings, trouble: str | None = None) -> None:
     try:
-        mend(settings.data_path / FILE_NAME, trouble)
+        repair(settings.data_path / FILE_NAME, trouble)
     except OSError as error:
         raise FootfallError(f"the queue can't be mended: {error}. It is as it was (data_dir).") from error
 
 
-def _children(settings: Settings, roles: tuple[str, ...], gate: Gate, sockets: Path) -> list[Child]:
+def _children(settings: Settings, roles: tuple[str, ...], access: ReportAccess, sockets: Path) -> list[Child]:
     children = []
     reports_path = reports_listener = None
     if REPORTING in roles:
@@ -101,7 +101,7 @@ def _children(settings: Settings, roles: tuple[str, ...], gate: Gate, sockets: P
             reports_listener = _listen(settings.reporting.host, settings.reporting.port, "reporting.port")
     if COLLECTOR in roles:
         listener = _listen(settings.collector.host, settings.collector.port, "collector.port")
-        run_collector = _in_module("collector", settings, roles, gate, listener, reports_path)
+        run_collector = _in_module("collector", settings, roles, access, listener, reports_path)
         children += [
             Child(f"collector-{number}" if settings.collector.workers > 1 else COLLECTOR, run_collector, phase=0)
             for number in range(1, settings.collector.workers + 1)
@@ -112,12 +112,12 @@ def _children(settings: Settings, roles: tuple[str, ...], gate: Gate, sockets: P
         children.append(Child(STORAGE, _in_module("storage", settings), phase=1))
     if PROCESSOR in roles or REPORTING in roles:
         module = "clickhouse" if settings.database.is_clickhouse else "duckdb"
-        run_database = _in_module(module, settings, roles, gate, reports_listener)
+        run_database = _in_module(module, settings, roles, access, reports_listener)
         children.append(Child("database", run_database, phase=1))
     monitor_port = _monitor_port(settings, roles)
     if monitor_port is not None:
         listener = _listen(settings.monitor.host, monitor_port, "monitor.port")
-        children.append(Child("monitor", _in_module("monitor", settings, roles, gate, listener), phase=2))
+        children.append(Child("monitor", _in_module("monitor", settings, roles, access, listener), phase=2))
     return children
 
 

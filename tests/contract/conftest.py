@@ -9,12 +9,12 @@ from typing import NamedTuple
 import pytest
 
 from clickhouse_server import ClickhouseServer
-from footfall.sinks.base import Sink
-from footfall.sinks.clickhouse import ClickhouseSink
-from footfall.sinks.clickhouse_database import ClickhouseDatabase, open_clickhouse
-from footfall.sinks.duckdb import DuckdbSink
-from footfall.sinks.duckdb_file import open_database
-from footfall.sinks.visit_log import VisitLog
+from footfall.database.clickhouse.server import ClickhouseDatabase, open_clickhouse
+from footfall.database.clickhouse.writer import ClickhouseSink
+from footfall.database.duckdb.file import open_database
+from footfall.database.duckdb.writer import DuckdbSink
+from footfall.queue.sink import Sink
+from footfall.visit_log.writer import VisitLog
 
 
 class Kind(NamedTuple):

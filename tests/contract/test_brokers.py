@@ -15,7 +15,7 @@ import pytest
 from brokers import BROKERS, GROUPS, Broker, Consumer, require
 from footfall.errors import TurnOverError
 from footfall.queue.base import Message, Publisher, Subscription
-from footfall.queue.drivers import open_publisher, open_subscription
+from footfall.queue.broker.drivers import open_publisher, open_subscription
 from harness import eventually
 
 GROUP, OTHER_GROUP = GROUPS

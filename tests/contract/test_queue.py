@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from footfall.queue.base import Batch, Progress
-from footfall.queue.embedded import FILE_NAME, EmbeddedQueue
-from footfall.sinks.base import DATABASE, SINKS, VISIT_LOG
+from footfall.queue.local.store import FILE_NAME, LocalQueue
+from footfall.queue.sink import DATABASE, SINKS, VISIT_LOG
 
-Connect = Callable[[], EmbeddedQueue]
+Connect = Callable[[], LocalQueue]
 """Opens one more connection to the queue under test."""
 
 
-def embedded(directory: Path) -> EmbeddedQueue:
-    return EmbeddedQueue(directory / FILE_NAME, sinks=SINKS)
+def embedded(directory: Path) -> LocalQueue:
+    return LocalQueue(directory / FILE_NAME, sinks=SINKS)
 
 
 FACTORIES = [pytest.param(embedded, id="embedded")]
@@ -30,11 +30,11 @@ def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connect]
 
 
 @pytest.fixture
-def queue(connect: Connect) -> EmbeddedQueue:
+def queue(connect: Connect) -> LocalQueue:
     return connect()
 
 
-def read_all(queue: EmbeddedQueue, after: int = 0, *, max_bytes: int = 4 * 1024 * 1024) -> list[Batch]:
+def read_all(queue: LocalQueue, after: int = 0, *, max_bytes: int = 4 * 1024 * 1024) -> list[Batch]:
     """Everything after `after`, as a consumer reads it."""
     batches: list[Batch] = []
     while part := queue.read(batches[-1].sequence if batches else after, max_bytes=max_bytes):
@@ -42,14 +42,14 @@ def read_all(queue: EmbeddedQueue, after: int = 0, *, max_bytes: int = 4 * 1024 
     return batches
 
 
-def test_new_queue_is_empty(queue: EmbeddedQueue) -> None:
+def test_new_queue_is_empty(queue: LocalQueue) -> None:
     """There is nothing to read, and no position has been given yet."""
     assert [] == queue.read(0)
     assert 0 == queue.last_sequence()
 
 
 @pytest.mark.parametrize("payload", [b"", b"\0", b"payload", bytes(range(256)) * 5_000], ids=len)
-def test_batch_is_read_as_it_was_committed(queue: EmbeddedQueue, payload: bytes) -> None:
+def test_batch_is_read_as_it_was_committed(queue: LocalQueue, payload: bytes) -> None:
     """Its bytes, its count, when, and where it is."""
     before = time.time_ns()
     sequence = queue.append(payload, 3)
@@ -60,7 +60,7 @@ def test_batch_is_read_as_it_was_committed(queue: EmbeddedQueue, payload: bytes)
     assert before <= batch.committed_ns <= time.time_ns()
 
 
-def test_positions_grow_in_the_order_of_commits(queue: EmbeddedQueue) -> None:
+def test_positions_grow_in_the_order_of_commits(queue: LocalQueue) -> None:
     """What was committed later is read later."""
     sequences = [queue.append(b"%d" % number, 1) for number in range(50)]
 
@@ -71,7 +71,7 @@ def test_positions_grow_in_the_order_of_commits(queue: EmbeddedQueue) -> None:
     assert sequences[-1] == queue.last_sequence()
 
 
-def test_reading_begins_after_a_position(queue: EmbeddedQueue) -> None:
+def test_reading_begins_after_a_position(queue: LocalQueue) -> None:
     """A sink that stands at a batch gets the next one first, and nothing where there is none."""
     sequences = [queue.append(b"x", 1) for _ in range(5)]
 
@@ -80,7 +80,7 @@ def test_reading_begins_after_a_position(queue: EmbeddedQueue) -> None:
     assert [] == queue.read(sequences[-1] + 1_000)
 
 
-def test_reading_takes_nothing_away(queue: EmbeddedQueue) -> None:
+def test_reading_takes_nothing_away(queue: LocalQueue) -> None:
     """Every reader gets everything, as often as it asks."""
     queue.append(b"one", 1)
     queue.append(b"two", 1)
@@ -89,7 +89,7 @@ def test_reading_takes_nothing_away(queue: EmbeddedQueue) -> None:
 
 
 @pytest.mark.parametrize("max_bytes", [1, 100, 1_000, 1_000_000])
-def test_reading_in_parts_gives_everything_once(queue: EmbeddedQueue, max_bytes: int) -> None:
+def test_reading_in_parts_gives_everything_once(queue: LocalQueue, max_bytes: int) -> None:
     """However large the parts, a batch larger than a part included."""
     chance = random.Random(max_bytes)
     payloads = [chance.randbytes(chance.choice([0, 1, 50, 2_000])) for _ in range(60)]
@@ -99,7 +99,7 @@ def test_reading_in_parts_gives_everything_once(queue: EmbeddedQueue, max_bytes:
     assert payloads == [batch.payload for batch in read_all(queue, max_bytes=max_bytes)]
 
 
-def test_parts_are_bounded(queue: EmbeddedQueue) -> None:
+def test_parts_are_bounded(queue: LocalQueue) -> None:
     """A reader that is far behind does not take the whole queue into memory."""
     for _ in range(20):
         queue.append(b"x" * 1_000, 1)
@@ -167,7 +167,7 @@ def test_reports_of_sinks_are_kept(connect: Connect) -> None:
     assert (10, "read-only") == (reports[DATABASE].written, reports[DATABASE].trouble)
 
 
-def test_batch_that_a_sink_still_needs_is_kept(queue: EmbeddedQueue) -> None:
+def test_batch_that_a_sink_still_needs_is_kept(queue: LocalQueue) -> None:
     """Retention waits for the slowest sink, and for what it calls safe rather than what it has written."""
     payloads = [b"%d" % number * 1_000 for number in range(50)]
     sequences = [queue.append(payload, 1) for payload in payloads]

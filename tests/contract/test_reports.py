@@ -20,12 +20,12 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from clickhouse_server import ClickhouseServer
-from footfall.event import PAGE_VIEW
-from footfall.reporting.base import PathViews, Reports, Stats
-from footfall.reporting.clickhouse import ClickhouseReports
-from footfall.reporting.duckdb import DuckdbReports
-from footfall.sinks.clickhouse_database import ClickhouseDatabase, open_clickhouse
-from footfall.sinks.duckdb_file import open_database
+from footfall.database.clickhouse.reader import ClickhouseReports
+from footfall.database.clickhouse.server import ClickhouseDatabase, open_clickhouse
+from footfall.database.duckdb.file import open_database
+from footfall.database.duckdb.reader import DuckdbReports
+from footfall.database.reports import PathViews, Reports, Stats
+from footfall.entry import PAGE_VIEW
 
 DAY = date(2025, 11, 12)
 MIDNIGHT = datetime.combine(DAY, time.min)  # without a zone: a TIMESTAMP holds UTC and does not say so

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from footfall.entry import Entry, Hit, encode_entries
 from footfall.errors import DamagedFileError
-from footfall.event import Entry, Hit, encode_entries
 from footfall.queue.base import Batch
-from footfall.sinks.base import SINKS, Sink
+from footfall.queue.sink import SINKS, Sink
 
 OpenSink = Callable[[Path], AbstractContextManager[Sink]]
 ReadOutput = Callable[[Path], list[str]]

@@ -13,16 +13,16 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-from footfall.event import Event, Hit, decode_entries, encode_entries
-from footfall.importer import import_log
-from footfall.logfile import LogFile
+from footfall.commands.import_log import import_log
+from footfall.commands.logfile import LogFile
+from footfall.database.duckdb.file import open_database
+from footfall.database.duckdb.writer import DuckdbSink
+from footfall.entry import Event, Hit, decode_entries, encode_entries
 from footfall.queue.base import Batch, Progress
-from footfall.queue.embedded import EmbeddedQueue
-from footfall.sinks.base import SINKS, Sink
-from footfall.sinks.duckdb import DuckdbSink
-from footfall.sinks.duckdb_file import open_database
-from footfall.sinks.visit_log import VisitLog
-from footfall.visit_line import parse_line
+from footfall.queue.local.store import LocalQueue
+from footfall.queue.sink import SINKS, Sink
+from footfall.visit_log.line import parse_line
+from footfall.visit_log.writer import VisitLog
 
 LAST = 12
 """Steps that a driver takes in all."""
@@ -68,8 +68,8 @@ def _payload(number: int) -> bytes:
     return b"%05d " % number * (_BATCH_BYTES // 6 + number)
 
 
-def _open_queue(directory: Path) -> EmbeddedQueue:
-    return EmbeddedQueue(directory / "queue.sqlite", sinks=SINKS, max_bytes=_QUEUE_BYTES)
+def _open_queue(directory: Path) -> LocalQueue:
+    return LocalQueue(directory / "queue.sqlite", sinks=SINKS, max_bytes=_QUEUE_BYTES)
 
 
 def _append(directory: Path, tell: Tell) -> None:
@@ -163,14 +163,14 @@ def _prepare_import(directory: Path) -> None:
 
 
 def _import(directory: Path, tell: Tell) -> None:
-    with LogFile(directory / "access.log") as log, closing(EmbeddedQueue(directory / "queue", sinks=SINKS)) as queue:
+    with LogFile(directory / "access.log") as log, closing(LocalQueue(directory / "queue", sinks=SINKS)) as queue:
         tell(queue.state().received)
         import_log(log, queue, site_id="site")
         tell(_LINES)
 
 
 def _check_import(directory: Path) -> None:
-    with closing(EmbeddedQueue(directory / "queue", sinks=SINKS)) as queue:
+    with closing(LocalQueue(directory / "queue", sinks=SINKS)) as queue:
         hits = [hit for batch in queue.read(0) for hit in decode_entries(batch.payload)]
     assert [b"%d" % number for number in range(_LINES)] == [hit.user_agent for hit in hits]
 

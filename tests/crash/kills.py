@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from footfall.sinks.visit_log import LOCK_NAME
+from footfall.visit_log.writer import LOCK_NAME
 from harness import START_S, Footfall
 from oracle import Figures, Oracle
 

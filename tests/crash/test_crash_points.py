@@ -1,4 +1,4 @@
-"""A crash at each of the named places (`footfall.crashpoint`), under load."""
+"""A crash at each of the named places (`footfall.failpoint`), under load."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,21 +7,21 @@ from secrets import token_hex
 import pytest
 
 from clickhouse_server import ClickhouseServer
-from footfall.crashpoint import VARIABLE, Point
-from footfall.sinks.base import SINKS
-from footfall.visit_line import parse_line
+from footfall.failpoint import VARIABLE, Failpoint
+from footfall.queue.sink import SINKS
+from footfall.visit_log.line import parse_line
 from harness import Footfall, eventually
 from oracle import Oracle
 
-IN_A_CONSUMER = [f"{point}.{sink}" for point in Point if point.startswith("consumer.") for sink in SINKS]
-IN_AN_IMPORT = [Point.QUEUE_INSERTED, Point.QUEUE_COMMITTED, Point.IMPORT_SENT]
-AT_A_START = [Point.QUEUE_TRIMMED, Point.DATABASE_CHECKPOINTING, Point.DATABASE_CHECKPOINTED]
+IN_A_CONSUMER = [f"{point}.{sink}" for point in Failpoint if point.startswith("consumer.") for sink in SINKS]
+IN_AN_IMPORT = [Failpoint.QUEUE_INSERTED, Failpoint.QUEUE_COMMITTED, Failpoint.IMPORT_SENT]
+AT_A_START = [Failpoint.QUEUE_TRIMMED, Failpoint.DATABASE_CHECKPOINTING, Failpoint.DATABASE_CHECKPOINTED]
 """Reached within seconds only when an earlier life has left something to do."""
 UNDER_LOAD = [
     *(
         point
-        for point in Point
-        if point not in [*AT_A_START, Point.IMPORT_SENT]
+        for point in Failpoint
+        if point not in [*AT_A_START, Failpoint.IMPORT_SENT]
         and not point.startswith(("consumer.", "rebuild.", "relay.", "clickhouse."))
     ),
     *IN_A_CONSUMER,
@@ -93,8 +93,8 @@ def test_crash_under_load(armed: Armed) -> None:
 
 @pytest.mark.crash
 @pytest.mark.xdist_group("clickhouse")
-@pytest.mark.parametrize("point", [point for point in Point if point.startswith("clickhouse.")])
-def test_crash_beside_clickhouse(point: Point, tmp_path: Path, clickhouse: ClickhouseServer) -> None:
+@pytest.mark.parametrize("point", [point for point in Failpoint if point.startswith("clickhouse.")])
+def test_crash_beside_clickhouse(point: Failpoint, tmp_path: Path, clickhouse: ClickhouseServer) -> None:
     """The same where the database is ClickHouse, which keeps rows and position apart."""
     armed = Armed(tmp_path, point, BATCHES, FOOTFALL__DATABASE__URL=clickhouse.url(f"crash_{token_hex(8)}"))
     oracle = Oracle(armed.footfall)

@@ -1,4 +1,4 @@
-"""A rebuild that crashes at each of its named places (`footfall.crashpoint`)."""
+"""A rebuild that crashes at each of its named places (`footfall.failpoint`)."""
 
 import shutil
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from footfall.crashpoint import VARIABLE, Point
+from footfall.failpoint import VARIABLE, Failpoint
 from harness import Footfall
 
-POINTS = [Point.DATABASE_COMMITTED, *(point for point in Point if point.startswith("rebuild."))]
+POINTS = [Failpoint.DATABASE_COMMITTED, *(point for point in Failpoint if point.startswith("rebuild."))]
 HITS = 30
 
 
@@ -35,7 +35,7 @@ def report(footfall: Footfall) -> Any:
 
 @pytest.mark.crash
 @pytest.mark.parametrize("point", POINTS)
-def test_crash_of_a_rebuild(killed: tuple[Path, Any], tmp_path: Path, point: Point) -> None:
+def test_crash_of_a_rebuild(killed: tuple[Path, Any], tmp_path: Path, point: Failpoint) -> None:
     """Wherever it crashes, there is a whole database in place, old or new; a second rebuild is not in its way."""
     template, before = killed
     assert 2 * HITS == before[0]["total_views"]

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from footfall.event import Hit, encode_entries
+from footfall.entry import Hit, encode_entries
 from footfall.queue.base import Batch, Progress
-from footfall.sinks.visit_log import VisitLog
-from footfall.visit_line import parse_line
+from footfall.visit_log.line import parse_line
+from footfall.visit_log.writer import VisitLog
 
 SOURCE = "a"
 ROUNDS = 25

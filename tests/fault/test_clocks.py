@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from footfall.queue.embedded import FILE_NAME, EmbeddedQueue
-from footfall.sinks.base import SINKS
+from footfall.queue.local.store import FILE_NAME, LocalQueue
+from footfall.queue.sink import SINKS
 from harness import Footfall, needs_tool
 from oracle import Oracle
 
@@ -74,7 +74,7 @@ def test_jumps_lose_and_double_nothing(footfall: Footfall, clock: SetClock) -> N
                 footfall.kill()
                 footfall.start()
     oracle.check()
-    queue = EmbeddedQueue(footfall.data_dir / FILE_NAME, sinks=SINKS)
+    queue = LocalQueue(footfall.data_dir / FILE_NAME, sinks=SINKS)
     batches = queue.read(0, max_bytes=1 << 30)
     queue.close()
     assert sorted(batch.sequence for batch in batches) == [batch.sequence for batch in batches]

@@ -17,17 +17,17 @@ import pytest
 
 from footfall import service
 from footfall.config import Settings
+from footfall.database.duckdb.file import log_of, open_mended, set_database_aside
+from footfall.database.duckdb.writer import DuckdbSink
+from footfall.entry import Event, Hit, encode_entries
 from footfall.errors import AlreadyInUseError, DamagedQueueError, UnreadableFileError
-from footfall.event import Event, Hit, encode_entries
 from footfall.processes.parts import open_queue
 from footfall.queue.base import Batch, Progress, SinkReport
-from footfall.queue.embedded import FILE_NAME, QueueState
-from footfall.queue.salvage import mend
-from footfall.sinks.base import DATABASE, LOST, VISIT_LOG, Sink
-from footfall.sinks.duckdb import DuckdbSink
-from footfall.sinks.duckdb_file import log_of, open_mended, set_database_aside
-from footfall.sinks.visit_log import VisitLog
-from footfall.sinks.visit_log_state import FILE_NAME as STATE_NAME
+from footfall.queue.local.repair import repair
+from footfall.queue.local.store import FILE_NAME, QueueState
+from footfall.queue.sink import DATABASE, LOST, VISIT_LOG, Sink
+from footfall.visit_log.state import FILE_NAME as STATE_NAME
+from footfall.visit_log.writer import VisitLog
 from harness import Footfall, eventually
 from oracle import Oracle
 
@@ -104,7 +104,7 @@ def find(settings: Settings) -> tuple[list[Batch], QueueState]:
     try:
         return read_queue(settings)
     except DamagedQueueError as error:
-        mend(settings.data_path / FILE_NAME, str(error))  # as the supervisor does
+        repair(settings.data_path / FILE_NAME, str(error))  # as the supervisor does
         return read_queue(settings)
 
 
@@ -235,7 +235,7 @@ def test_queue_without_its_last_batch_is_mended_once(settings: Settings, killed:
     put(killed, settings.data_path)
     with closing(sqlite3.connect(settings.data_path / FILE_NAME)) as other, other:
         other.execute("UPDATE batches SET seal = seal + 1 WHERE sequence = (SELECT max(sequence) FROM batches)")
-    mend(settings.data_path / FILE_NAME, "Its last batch can't be read.")
+    repair(settings.data_path / FILE_NAME, "Its last batch can't be read.")
     mended = files_in(settings.data_path)
 
     service.prepare(settings)
@@ -265,7 +265,7 @@ def test_queue_that_somebody_has_open_is_not_mended(settings: Settings, killed: 
     put(killed, settings.data_path)
     with closing(open_queue(settings)) as queue:
         with pytest.raises(AlreadyInUseError, match="another process has it open"):
-            mend(settings.data_path / FILE_NAME, "It is damaged.")
+            repair(settings.data_path / FILE_NAME, "It is damaged.")
         queue.append(b"x", 1)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from footfall.event import Event, encode_entries
-from footfall.queue.embedded import FILE_NAME, EmbeddedQueue
-from footfall.sinks.base import SINKS
+from footfall.entry import Event, encode_entries
+from footfall.queue.local.store import FILE_NAME, LocalQueue
+from footfall.queue.sink import SINKS
 from harness import ANSWER_S, Footfall, eventually
 from oracle import Oracle
 
@@ -137,7 +137,7 @@ def test_sinks_at_a_hundredth_of_their_speed_lose_nothing(pressed: Footfall) -> 
 def test_disk_goes_back_soon_after_many_small_batches(pressed: Footfall) -> None:
     """A backlog of events that came one by one is dropped as fast as it was written."""
     pressed.stop()
-    with closing(EmbeddedQueue(pressed.data_dir / FILE_NAME, sinks=SINKS, durability="memory")) as queue:
+    with closing(LocalQueue(pressed.data_dir / FILE_NAME, sinks=SINKS, durability="memory")) as queue:
         for number in range(BATCHES):
             event = Event(time.time_ns(), "192.0.2.1", b"", "small", "click", path="/" * 400, user_id=str(number))
             queue.append(encode_entries([event]), 1)

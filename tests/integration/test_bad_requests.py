@@ -14,9 +14,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from footfall.event import Hit, decode_entries
-from footfall.queue.embedded import FILE_NAME, EmbeddedQueue
-from footfall.sinks.base import SINKS
+from footfall.entry import Hit, decode_entries
+from footfall.queue.local.store import FILE_NAME, LocalQueue
+from footfall.queue.sink import SINKS
 from harness import Footfall, eventually, read_answer
 from raw_http import Answer, chunk, exchange, get, parse_answers, post, read_to_end
 
@@ -65,7 +65,7 @@ def settled_ledger(footfall: Footfall) -> Any:
 def hits_of(footfall: Footfall, site_id: str) -> list[Hit]:
     """What the queue holds of a site, with all that has been sent."""
     settled_ledger(footfall)
-    with closing(EmbeddedQueue(footfall.data_dir / FILE_NAME, sinks=SINKS)) as queue:
+    with closing(LocalQueue(footfall.data_dir / FILE_NAME, sinks=SINKS)) as queue:
         entries = [entry for batch in queue.read(0, max_bytes=1 << 40) for entry in decode_entries(batch.payload)]
     return [entry for entry in entries if entry.site_id == site_id and isinstance(entry, Hit)]
 

@@ -13,11 +13,11 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from footfall.event import Entry, Event, Hit, decode_entries
+from footfall.durable.checksum import seal_of
+from footfall.entry import Entry, Event, Hit, decode_entries
 from footfall.queue.base import Progress
-from footfall.queue.embedded import FILE_NAME, EmbeddedQueue
-from footfall.seal import seal_of
-from footfall.sinks.base import SINKS
+from footfall.queue.local.store import FILE_NAME, LocalQueue
+from footfall.queue.sink import SINKS
 from harness import Footfall, eventually
 from raw_http import chunk, exchange, get, parse_answers, read_to_end
 
@@ -47,7 +47,7 @@ def behind_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Footfall]
 
 def recorded(footfall: Footfall, site_id: str | None = None) -> list[Entry]:
     """What the queue holds of a site, or all of it."""
-    with closing(EmbeddedQueue(footfall.data_dir / FILE_NAME, sinks=SINKS)) as queue:
+    with closing(LocalQueue(footfall.data_dir / FILE_NAME, sinks=SINKS)) as queue:
         entries = [entry for batch in queue.read(0, max_bytes=1 << 40) for entry in decode_entries(batch.payload)]
     return [entry for entry in entries if site_id in {None, entry.site_id}]
 
@@ -220,7 +220,7 @@ def test_hit_is_on_disk_within_10_ms_of_its_answer(collector: Footfall) -> None:
     """Nobody retries an image. Best of several: the machine may be busy with other tests."""
     delays = []
     with (
-        closing(EmbeddedQueue(collector.data_dir / FILE_NAME, sinks=SINKS)) as queue,
+        closing(LocalQueue(collector.data_dir / FILE_NAME, sinks=SINKS)) as queue,
         httpx.Client(base_url=collector.url) as client,
     ):
         for _ in range(20):
@@ -500,7 +500,7 @@ def fill(footfall: Footfall) -> int:
 
 def make_room(footfall: Footfall) -> None:
     """Do as sinks that have passed everything."""
-    with closing(EmbeddedQueue(footfall.data_dir / FILE_NAME, sinks=SINKS, max_bytes=0)) as queue:
+    with closing(LocalQueue(footfall.data_dir / FILE_NAME, sinks=SINKS, max_bytes=0)) as queue:
         last = queue.last_sequence()
         for sink in SINKS:
             queue.report(sink, Progress(last, last))

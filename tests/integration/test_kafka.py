@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from brokers import require
 from footfall.errors import BadSettingError
-from footfall.queue.drivers import check_url, open_publisher, open_subscription
+from footfall.queue.broker.drivers import check_url, open_publisher, open_subscription
 
 DAY_MS = 24 * 60 * 60 * 1000
 

@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from footfall.event import MAX_EVENT_ID, MAX_EVENTS, MAX_EVENTS_BYTES
+from footfall.entry import MAX_EVENT_ID, MAX_EVENTS, MAX_EVENTS_BYTES
 from harness import Footfall
 
 VIEW = {"site_id": "many", "event_type": "page_view"}

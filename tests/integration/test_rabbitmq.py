@@ -16,7 +16,7 @@ from pika import BlockingConnection, URLParameters
 from brokers import GROUPS, Consumer, RabbitMQ, require
 from footfall.errors import BadSettingError
 from footfall.queue.base import Message, Subscription
-from footfall.queue.rabbitmq import open_publisher, open_subscription
+from footfall.queue.broker.rabbitmq import open_publisher, open_subscription
 from harness import eventually
 
 GROUP = GROUPS[0]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from footfall.visit_line import VisitLine, parse_line
+from footfall.visit_log.line import VisitLine, parse_line
 from harness import Footfall
 
 LOG = Path(__file__).parents[1] / "data" / "access.log.gz"

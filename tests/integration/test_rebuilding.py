@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from clickhouse_server import ClickhouseServer
-from footfall.visit_line import format_line
+from footfall.visit_log.line import format_line
 from harness import Footfall, eventually
 
 ACCESS_LOG = Path(__file__).parents[1] / "data" / "access.log.gz"

@@ -10,15 +10,15 @@ import httpx
 import pytest
 
 from brokers import BROKERS, Broker, require, some_topic
-from footfall.crashpoint import VARIABLE, Point
-from footfall.queue.relay import RELAY
+from footfall.failpoint import VARIABLE, Failpoint
+from footfall.queue.broker.relay import RELAY
 from harness import Footfall, eventually
 from oracle import Oracle
 
 RELAY_POINTS = [
-    Point.RELAY_FIXED,
-    Point.RELAY_CONFIRMED,
-    *(f"{point}.{RELAY}" for point in Point if point.startswith("consumer.")),
+    Failpoint.RELAY_FIXED,
+    Failpoint.RELAY_CONFIRMED,
+    *(f"{point}.{RELAY}" for point in Failpoint if point.startswith("consumer.")),
 ]
 
 

@@ -7,12 +7,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from footfall.cli import main
-from footfall.event import Entry, Event, Hit, encode_entries
-from footfall.filelock import FileLock
-from footfall.queue.embedded import FILE_NAME, EmbeddedQueue
-from footfall.sinks.base import SINKS
-from footfall.sinks.duckdb_file import open_database
-from footfall.visit_line import format_line
+from footfall.database.duckdb.file import open_database
+from footfall.durable.lock import FileLock
+from footfall.entry import Entry, Event, Hit, encode_entries
+from footfall.queue.local.store import FILE_NAME, LocalQueue
+from footfall.queue.sink import SINKS
+from footfall.visit_log.line import format_line
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def receive(place: Path) -> None:
     """A hit and an event, in the queue."""
     (place / "data").mkdir()
     entries: list[Entry] = [Hit(0, "::1", b"https://blog.example/a", b""), Event(0, "::1", b"", "shop", "buy")]
-    with closing(EmbeddedQueue(place / "data" / FILE_NAME, sinks=SINKS)) as queue:
+    with closing(LocalQueue(place / "data" / FILE_NAME, sinks=SINKS)) as queue:
         queue.append(encode_entries(entries), len(entries))
 
 

@@ -13,12 +13,12 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from footfall import config, telemetry
-from footfall.account import RelayAccount
-from footfall.observe import Observer
 from footfall.processes.parts import ROLES
+from footfall.queue.account import RelayAccount
 from footfall.queue.base import SinkReport
-from footfall.queue.embedded import QueueState
-from footfall.sinks.base import VISIT_LOG
+from footfall.queue.local.store import QueueState
+from footfall.queue.sink import VISIT_LOG
+from footfall.status.service import ServiceStatus
 from harness import needs_tool
 
 ROOT = Path(__file__).parents[2]
@@ -227,7 +227,7 @@ def _sample_names() -> set[str]:
         has_turn={VISIT_LOG: True},
         relay=RelayAccount(),
     )
-    text = Observer(lambda: told, sinks=(VISIT_LOG,), checks={}).answer("/metrics").body.decode()
+    text = ServiceStatus(lambda: told, sinks=(VISIT_LOG,), checks={}).answer("/metrics").body.decode()
     return {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
 
 

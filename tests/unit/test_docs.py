@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from footfall import config, telemetry
-from footfall.enrich import Skip
-from footfall.rebuild import NOT_REBUILT
-from footfall.reporting import openapi
-from footfall.sinks.base import DUPLICATE, LOST, UNREADABLE
+from footfall.commands.rebuild import NOT_REBUILT
+from footfall.database.enrich import Skip
+from footfall.queue.sink import DUPLICATE, LOST, UNREADABLE
+from footfall.web import openapi
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(path.relative_to(ROOT) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -89,14 +89,14 @@ def test_every_endpoint_is_documented(path: str) -> None:
 
 
 def test_every_module_has_its_place() -> None:
-    """The table of the architecture names each module, those of a package without the ending."""
+    """The table of the architecture names each module without its ending, those of a room in the room's row."""
     _, _, section = _text("docs/architecture.md").partition("## Where things are\n")
     table = section.partition("\n## ")[0]
     source = ROOT / "src" / "footfall"
-    assert [] == [path.name for path in source.glob("[!_]*.py") if f"`{path.name}`" not in table]
-    rows = {name: row for row in table.splitlines() for name in re.findall(r"`(\w+)/`", row)}
-    modules = [path for path in source.glob("*/[!_]*.py") if path.parent.name != "processes"]  # whose names are roles
-    assert [] == [path for path in modules if f"`{path.stem}`" not in rows[path.parent.name]]
+    assert [] == [path.name for path in source.glob("[!_]*.py") if f"`{path.stem}`" not in table]
+    rows = {name: row for row in table.splitlines() for name in re.findall(r"`([\w/]+)/`", row)}
+    modules = [path for path in source.glob("*/**/[!_]*.py") if path.parent.name != "processes"]  # named by role
+    assert [] == [path for path in modules if f"`{path.stem}`" not in rows[path.parent.relative_to(source).as_posix()]]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from msgspec import Meta, Struct, field
 
-from footfall.problem import Fault, Problem, faults_of
+from footfall.problem import FieldError, Problem, field_errors_of
 
 
 class Shape(Struct):
@@ -19,7 +19,7 @@ class Shape(Struct):
 
 def test_body_has_the_members_of_the_rfc() -> None:
     """Type, title, status and detail, and under `errors` each field with what was expected of it."""
-    problem = Problem(422, "The event was not accepted.", [Fault("site_id", "is required")])
+    problem = Problem(422, "The event was not accepted.", [FieldError("site_id", "is required")])
 
     assert {
         "type": "about:blank",
@@ -43,34 +43,35 @@ def test_body_without_faults_has_no_errors() -> None:
 @pytest.mark.parametrize("document", [{"name": "a"}, {"name": "a", "count": 100, "from": "x"}, {"name": "a", "x": []}])
 def test_right_document_has_no_faults(document: dict[str, object]) -> None:
     """Optional fields may be absent, unknown ones present."""
-    assert [] == faults_of(document, Shape)
+    assert [] == field_errors_of(document, Shape)
 
 
 def test_every_fault_is_found() -> None:
     """The first wrong field does not hide the others; a field is called what the client calls it."""
-    faults = faults_of({"count": 101, "from": 5}, Shape)
+    field_errors = field_errors_of({"count": 101, "from": 5}, Shape)
 
     assert [
-        Fault("name", "is required"),
-        Fault("count", "expected int <= 100"),
-        Fault("from", "expected str | null, got int"),
-    ] == faults
+        FieldError("name", "is required"),
+        FieldError("count", "expected int <= 100"),
+        FieldError("from", "expected str | null, got int"),
+    ] == field_errors
 
 
 @pytest.mark.parametrize("count", ["1", "100"])
 def test_text_is_a_number_where_all_is_text(count: str) -> None:
     """A query has no types of its own."""
-    assert [] == faults_of({"name": "a", "count": count}, Shape, partial(msgspec.convert, strict=False))
+    assert [] == field_errors_of({"name": "a", "count": count}, Shape, partial(msgspec.convert, strict=False))
 
 
 @pytest.mark.parametrize("count", ["", "0", "101", "ten", "1.5"])
 def test_text_that_is_no_such_number_is_a_fault(count: str) -> None:
     """Bounds hold for text, too."""
     assert ["count"] == [
-        fault.field for fault in faults_of({"name": "a", "count": count}, Shape, partial(msgspec.convert, strict=False))
+        error.field
+        for error in field_errors_of({"name": "a", "count": count}, Shape, partial(msgspec.convert, strict=False))
     ]
 
 
 def test_number_as_text_is_a_fault_in_json() -> None:
     """JSON has types, and they are held to."""
-    assert [Fault("count", "expected int, got str")] == faults_of({"name": "a", "count": "1"}, Shape)
+    assert [FieldError("count", "expected int, got str")] == field_errors_of({"name": "a", "count": "1"}, Shape)

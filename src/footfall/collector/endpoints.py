@@ -12,14 +12,14 @@ from footfall.collector.address import ClientAddress
 from footfall.collector.forward import Forwarder
 from footfall.collector.http import Reply
 from footfall.collector.intake import Intake, Outcome
-from footfall.collector.judge import Judge
 from footfall.collector.message import Request, Response
-from footfall.collector.observed import Observed
-from footfall.event import MAX_EVENTS_BYTES, Hit, ManyAccepted, ManyEvents, RefusedEvent, parse_event
-from footfall.gate import Gate
-from footfall.observe import PATHS as OBSERVED
-from footfall.observe import Observer
+from footfall.collector.status import StatusReplies
+from footfall.collector.validator import Validator
+from footfall.entry import MAX_EVENTS_BYTES, Hit, ManyAccepted, ManyEvents, RefusedEvent, parse_event
 from footfall.problem import CONTENT_TYPE, Problem
+from footfall.status.access import ReportAccess
+from footfall.status.service import PATHS as OBSERVED
+from footfall.status.service import ServiceStatus
 
 GIF: Final = bytes.fromhex(
     "474946383961"  # GIF89a
@@ -67,8 +67,8 @@ class Endpoints:
     Args:
         intake: takes what is accepted.
         addresses: tells whose request it is.
-        observer: answers for the state of this service.
-        gate: who may ask for it.
+        status: answers for the state of this service.
+        access: who may ask for it.
         forwarder: where reports are, if this service has them.
         max_body_bytes: per event.
         pixel_url: an image elsewhere that `/track` sends the browser to.
@@ -80,8 +80,8 @@ class Endpoints:
         intake: Intake,
         *,
         addresses: ClientAddress,
-        observer: Observer,
-        gate: Gate,
+        status: ServiceStatus,
+        access: ReportAccess,
         forwarder: Forwarder | None,
         max_body_bytes: int,
         pixel_url: str | None = None,
@@ -89,8 +89,8 @@ class Endpoints:
     ) -> None:
         self._intake = intake
         self._addresses = addresses
-        self._observed = Observed(observer, gate)
-        self._judge = Judge(self._take_judged)
+        self._status_replies = StatusReplies(status, access)
+        self._judge = Validator(self._take_judged)
         self._forwarder = forwarder
         self._max_body_bytes = max_body_bytes
         self._pixel = _PIXEL if pixel_url is None else Response(302, headers={**_ANY_SITE, "location": pixel_url})
@@ -187,7 +187,7 @@ class Endpoints:
 
     def _observe(self, request: Request, reply: Reply) -> None:
         if request.method in {b"GET", b"HEAD"}:
-            self._observed.answer(request, reply)
+            self._status_replies.answer(request, reply)
         else:
             reply.send(_not_allowed("GET, HEAD"))
 

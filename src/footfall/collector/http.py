@@ -31,7 +31,7 @@ from typing import Final, NoReturn, Protocol, cast
 import httptools
 
 from footfall.collector.address import parse_address
-from footfall.collector.bound import Bound
+from footfall.collector.memory_budget import MemoryBudget
 from footfall.collector.message import Request, Response, path_of
 from footfall.problem import Problem
 
@@ -136,8 +136,8 @@ class Server:
     def __init__(self, application: Application, *, max_connections: int) -> None:
         self.application = application
         self.connections: dict[Connection, None] = {}
-        self.bodies = Bound(MAX_BODIES_BYTES, Connection.give_up_body)
-        self.unread = Bound(MAX_UNREAD_BYTES, Connection.abort)
+        self.bodies = MemoryBudget(MAX_BODIES_BYTES, Connection.give_up_body)
+        self.unread = MemoryBudget(MAX_UNREAD_BYTES, Connection.abort)
         self.piece = memoryview(bytearray(_PIECE_BYTES))
         self.now = 0.0
         self.date = b""

@@ -19,10 +19,10 @@ from enum import Enum
 from queue import SimpleQueue
 from typing import Final
 
-from footfall.crashpoint import Point, reach
+from footfall.entry import Entry, Event, Hit, encode_entries
 from footfall.errors import QueueBrokenError, QueueFullError
-from footfall.event import Entry, Event, Hit, encode_entries
-from footfall.queue.embedded import EmbeddedQueue
+from footfall.failpoint import Failpoint, reach
+from footfall.queue.local.store import LocalQueue
 
 HIT_WAIT_S: Final = 0.004
 REFUSED_WAIT_S: Final = 0.5
@@ -73,7 +73,7 @@ class Intake:
             that Footfall does not know) and the process must start again.
     """
 
-    def __init__(self, queue: EmbeddedQueue, *, on_failed: Callable[[Exception], None]) -> None:
+    def __init__(self, queue: LocalQueue, *, on_failed: Callable[[Exception], None]) -> None:
         self._queue = queue
         self._on_failed = on_failed
         self._loop = asyncio.get_running_loop()
@@ -160,7 +160,7 @@ class Intake:
         self._committing = True
         self._waiting = _Job()
         self._waiting_bytes = 0
-        reach(Point.INTAKE_TAKEN)
+        reach(Failpoint.INTAKE_TAKEN)
         self._jobs.put(job)
 
     def _write(self) -> None:
@@ -177,7 +177,7 @@ class Intake:
         try:
             if job.entries:
                 payload = encode_entries(job.entries)
-                reach(Point.INTAKE_ENCODED)
+                reach(Failpoint.INTAKE_ENCODED)
                 self._queue.append(payload, len(job.entries), job.refused)
             else:
                 self._queue.add_refused(job.refused)
@@ -235,6 +235,6 @@ class Intake:
         for _ in range(min(_ANSWERS_A_TURN, len(self._due))):
             done, outcome = self._due.popleft()
             done(outcome)
-            reach(Point.INTAKE_ANSWERED)
+            reach(Failpoint.INTAKE_ANSWERED)
         if self._due:
             self._loop.call_soon(self._answer_some)

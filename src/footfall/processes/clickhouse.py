@@ -6,21 +6,21 @@ import threading
 from contextlib import ExitStack, closing
 
 from footfall.config import Settings
-from footfall.consumer import RETRY_S
-from footfall.gate import Gate
+from footfall.database.clickhouse.reader import ClickhouseReports
+from footfall.database.clickhouse.server import ClickhouseDatabase, open_clickhouse
+from footfall.database.clickhouse.writer import ClickhouseSink
 from footfall.processes.database import Database, work
 from footfall.processes.parts import DATABASE_LOCK, PROCESSOR, give_way, lock
-from footfall.reporting.api import LIMIT_S
-from footfall.reporting.clickhouse import ClickhouseReports
-from footfall.sinks.clickhouse import ClickhouseSink
-from footfall.sinks.clickhouse_database import ClickhouseDatabase, open_clickhouse
+from footfall.queue.consumer import RETRY_S
+from footfall.status.access import ReportAccess
 from footfall.supervisor import Lifeline
+from footfall.web.api import LIMIT_S
 
 _log = logging.getLogger(__name__)
 
 
 def run(
-    lifeline: Lifeline, settings: Settings, roles: tuple[str, ...], gate: Gate, listener: socket.socket | None
+    lifeline: Lifeline, settings: Settings, roles: tuple[str, ...], access: ReportAccess, listener: socket.socket | None
 ) -> None:
     """Do what `work` does, as soon as the server is there: the queue holds what comes meanwhile.
 
@@ -42,7 +42,7 @@ def run(
             return ClickhouseSink(database, is_alone=is_alone)
 
         reports = ClickhouseReports(database, limit_s=LIMIT_S)
-        work(lifeline, settings, roles, gate, listener, Database(open_sink, reports, is_alone))
+        work(lifeline, settings, roles, access, listener, Database(open_sink, reports, is_alone))
 
 
 def _wait_for(url: str, stop: threading.Event) -> ClickhouseDatabase | None:

@@ -16,9 +16,9 @@ from footfall.collector.forward import Forwarder
 from footfall.collector.http import Server
 from footfall.collector.intake import Intake
 from footfall.config import Settings
-from footfall.gate import Gate
-from footfall.observe import READY, Check
-from footfall.processes.parts import COLLECTOR, REPORTING, observer, open_queue
+from footfall.processes.parts import COLLECTOR, REPORTING, open_queue, service_status
+from footfall.status.access import ReportAccess
+from footfall.status.service import READY, Check
 from footfall.supervisor import Lifeline
 
 _DRAIN_S = 5.0
@@ -39,7 +39,7 @@ def run(
     lifeline: Lifeline,
     settings: Settings,
     roles: tuple[str, ...],
-    gate: Gate,
+    access: ReportAccess,
     listener: socket.socket,
     reports: Path | None,
 ) -> None:
@@ -49,21 +49,21 @@ def run(
         lifeline: to the supervisor.
         settings: all of them.
         roles: which roles this service has, for `/readyz`.
-        gate: who may read the state of this service.
+        access: who may read the state of this service.
         listener: where hits arrive.
         reports: the socket of the reporting process of this service, if there is one.
 
     Raises:
         FootfallError: the queue can't be opened.
     """
-    uvloop.run(_collect(lifeline, settings, roles, gate, listener, reports))
+    uvloop.run(_collect(lifeline, settings, roles, access, listener, reports))
 
 
 async def _collect(
     lifeline: Lifeline,
     settings: Settings,
     roles: tuple[str, ...],
-    gate: Gate,
+    access: ReportAccess,
     listener: socket.socket,
     reports: Path | None,
 ) -> None:
@@ -84,12 +84,12 @@ async def _collect(
     checks: dict[str, Check] = {COLLECTOR: lambda: intake.trouble}
     if reports is not None and settings.database.is_clickhouse:  # DuckDB's file is there as long as its process
         checks[REPORTING] = partial(_trouble_of_reports, reports)
-    with observer(settings, roles, checks) as observing:
+    with service_status(settings, roles, checks) as status:
         endpoints = Endpoints(
             intake,
             addresses=ClientAddress(settings.collector.trusted_proxies),
-            observer=observing,
-            gate=gate,
+            status=status,
+            access=access,
             forwarder=None if reports is None else Forwarder(str(reports)),
             max_body_bytes=settings.collector.max_body_bytes,
             pixel_url=settings.collector.pixel_url,

@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from msgspec import Struct
 
 from footfall.config import Settings
-from footfall.consumer import take_turns
-from footfall.gate import Gate
-from footfall.processes.parts import DATABASE_PRESENCE, PROCESSOR, REPORTING, observer, open_feed, presence
+from footfall.database.reports import Reports
+from footfall.processes.parts import DATABASE_PRESENCE, PROCESSOR, REPORTING, open_feed, presence, service_status
 from footfall.processes.web import serve
-from footfall.queue.tracing import open_tracing
-from footfall.reporting.api import build_app
-from footfall.reporting.base import Reports
-from footfall.sinks.base import DATABASE, Sink
+from footfall.queue.broker.tracing import open_tracing
+from footfall.queue.consumer import take_turns
+from footfall.queue.sink import DATABASE, Sink
+from footfall.status.access import ReportAccess
 from footfall.supervisor import Lifeline
+from footfall.web.api import build_app
 
 
 class Database(Struct, frozen=True):
@@ -37,7 +37,7 @@ def work(
     lifeline: Lifeline,
     settings: Settings,
     roles: tuple[str, ...],
-    gate: Gate,
+    access: ReportAccess,
     listener: socket.socket | None,
     database: Database,
 ) -> None:
@@ -47,7 +47,7 @@ def work(
         lifeline: to the supervisor.
         settings: all of them.
         roles: which roles this service has.
-        gate: who may read reports.
+        access: who may read reports.
         listener: where reports are asked for; None without the role.
         database: stays the caller's.
 
@@ -57,8 +57,8 @@ def work(
     with presence(settings, DATABASE_PRESENCE), _processing(lifeline, settings, roles, database):
         lifeline.ready()
         if REPORTING in roles and listener is not None:
-            with observer(settings, roles, {REPORTING: database.reports.trouble}) as observing:
-                serve(lifeline, build_app(reports=database.reports, gate=gate, observer=observing), listener)
+            with service_status(settings, roles, {REPORTING: database.reports.trouble}) as status:
+                serve(lifeline, build_app(reports=database.reports, access=access, status=status), listener)
         lifeline.stop.wait()
 
 

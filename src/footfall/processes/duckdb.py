@@ -4,19 +4,19 @@ import socket
 from contextlib import closing
 
 from footfall.config import Settings
+from footfall.database.duckdb.file import open_mended, set_database_aside
+from footfall.database.duckdb.reader import DuckdbReports
+from footfall.database.duckdb.writer import DuckdbSink
 from footfall.errors import DamagedQueueError, UnreadableFileError
-from footfall.gate import Gate
 from footfall.processes.database import Database, work
 from footfall.processes.parts import DATABASE_LOCK, give_way, lock
-from footfall.reporting.api import LIMIT_S
-from footfall.reporting.duckdb import DuckdbReports
-from footfall.sinks.duckdb import DuckdbSink
-from footfall.sinks.duckdb_file import open_mended, set_database_aside
+from footfall.status.access import ReportAccess
 from footfall.supervisor import Lifeline
+from footfall.web.api import LIMIT_S
 
 
 def run(
-    lifeline: Lifeline, settings: Settings, roles: tuple[str, ...], gate: Gate, listener: socket.socket | None
+    lifeline: Lifeline, settings: Settings, roles: tuple[str, ...], access: ReportAccess, listener: socket.socket | None
 ) -> None:
     """Do what `work` does.
 
@@ -32,7 +32,7 @@ def run(
                     return DuckdbSink(connection, checkpoint_bytes=settings.queue.max_bytes // 8)
 
                 reports = DuckdbReports(connection, limit_s=LIMIT_S)
-                work(lifeline, settings, roles, gate, listener, Database(open_sink, reports, is_alone=True))
+                work(lifeline, settings, roles, access, listener, Database(open_sink, reports, is_alone=True))
         except DamagedQueueError:
             raise
         except UnreadableFileError as error:

@@ -3,19 +3,21 @@
 import socket
 
 from footfall.config import Settings
-from footfall.gate import Gate
-from footfall.processes.parts import observer
+from footfall.processes.parts import service_status
 from footfall.processes.web import serve
-from footfall.reporting.api import build_monitor
+from footfall.status.access import ReportAccess
 from footfall.supervisor import Lifeline
+from footfall.web.api import build_monitor
 
 
-def run(lifeline: Lifeline, settings: Settings, roles: tuple[str, ...], gate: Gate, listener: socket.socket) -> None:
+def run(
+    lifeline: Lifeline, settings: Settings, roles: tuple[str, ...], access: ReportAccess, listener: socket.socket
+) -> None:
     """Answer until told to stop.
 
     Raises:
         FootfallError: the queue can't be opened.
     """
-    with observer(settings, roles) as observing:
+    with service_status(settings, roles) as status:
         lifeline.ready()
-        serve(lifeline, build_monitor(gate=gate, observer=observing), listener)
+        serve(lifeline, build_monitor(access=access, status=status), listener)

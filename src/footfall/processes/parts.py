@@ -7,18 +7,18 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Final
 
-from footfall.account import Account, RelayAccount, read_account
 from footfall.config import Settings
+from footfall.durable.lock import FileLock, Presence, is_held
 from footfall.errors import FootfallError
-from footfall.filelock import FileLock, Presence, is_held
-from footfall.observe import Check, Observer
-from footfall.queue import drivers
+from footfall.queue.account import Account, RelayAccount, read_account
 from footfall.queue.base import Feed, Publisher, SinkReport
-from footfall.queue.broker import TURN_SUFFIX, BrokerFeed
-from footfall.queue.embedded import FILE_NAME, EmbeddedQueue, QueueState
-from footfall.queue.embedded_feed import EmbeddedFeed
-from footfall.queue.relay import RELAY
-from footfall.sinks.base import DATABASE, SINKS, VISIT_LOG
+from footfall.queue.broker import drivers
+from footfall.queue.broker.feed import TURN_SUFFIX, BrokerFeed
+from footfall.queue.broker.relay import RELAY
+from footfall.queue.local.feed import LocalFeed
+from footfall.queue.local.store import FILE_NAME, LocalQueue, QueueState
+from footfall.queue.sink import DATABASE, SINKS, VISIT_LOG
+from footfall.status.service import Check, ServiceStatus
 
 COLLECTOR: Final = "collector"
 STORAGE: Final = "storage"
@@ -65,7 +65,7 @@ def _naming_data_dir() -> Iterator[None]:
         raise FootfallError(f"{error.filename} can't be used: {error.strerror} (data_dir).") from error
 
 
-def open_queue(settings: Settings, *, share: float = 1.0, is_synced: bool = True) -> EmbeddedQueue:
+def open_queue(settings: Settings, *, share: float = 1.0, is_synced: bool = True) -> LocalQueue:
     """A new connection to the queue.
 
     Args:
@@ -78,7 +78,7 @@ def open_queue(settings: Settings, *, share: float = 1.0, is_synced: bool = True
     """
     path = settings.data_path / FILE_NAME
     try:
-        return EmbeddedQueue(
+        return LocalQueue(
             path,
             sinks=(RELAY,) if settings.queue.is_broker else SINKS,
             durability=settings.queue.durability if is_synced else "memory",
@@ -97,7 +97,7 @@ def open_feed(settings: Settings, sink: str, *, is_alone: bool) -> Feed:
     url = settings.queue.url
     if url is None:
         # A report may be lost, and would keep collectors waiting for as long as it was being synced.
-        return EmbeddedFeed(open_queue(settings, is_synced=False), sink)
+        return LocalFeed(open_queue(settings, is_synced=False), sink)
     subscription = drivers.open_subscription(url, f"footfall-{sink}", is_alone=is_alone)
     return BrokerFeed(subscription, sink, accounts=settings.data_path)
 
@@ -118,7 +118,9 @@ def give_way() -> None:
 
 
 @contextmanager
-def observer(settings: Settings, roles: tuple[str, ...], own: dict[str, Check] | None = None) -> Iterator[Observer]:
+def service_status(
+    settings: Settings, roles: tuple[str, ...], own: dict[str, Check] | None = None
+) -> Iterator[ServiceStatus]:
     """Who answers for the state of a service with those roles, in one process of it.
 
     Args:
@@ -133,7 +135,7 @@ def observer(settings: Settings, roles: tuple[str, ...], own: dict[str, Check] |
     if not settings.queue.is_broker:
         with closing(open_queue(settings)) as queue:
             checks = _checks(settings, roles, own or {}, lambda sink: _trouble_of(queue.sink_reports().get(sink)))
-            yield Observer(queue.state, sinks=SINKS, checks=checks)
+            yield ServiceStatus(queue.state, sinks=SINKS, checks=checks)
         return
     with ExitStack() as held:
         local = held.enter_context(closing(open_queue(settings))) if COLLECTOR in roles else None
@@ -141,7 +143,7 @@ def observer(settings: Settings, roles: tuple[str, ...], own: dict[str, Check] |
             settings, roles, own or {}, lambda sink: read_account(settings.data_path, sink, Account).trouble
         )
         state = partial(_broker_state, settings, sinks, local)
-        yield Observer(state, sinks=sinks or ((RELAY,) if COLLECTOR in roles else ()), checks=checks)
+        yield ServiceStatus(state, sinks=sinks or ((RELAY,) if COLLECTOR in roles else ()), checks=checks)
 
 
 def _trouble_of(report: SinkReport | None) -> str | None:
@@ -162,7 +164,7 @@ def _checks(
     return {role: checks[role] for role in roles if role in checks}
 
 
-def _broker_state(settings: Settings, sinks: tuple[str, ...], local: EmbeddedQueue | None) -> QueueState:
+def _broker_state(settings: Settings, sinks: tuple[str, ...], local: LocalQueue | None) -> QueueState:
     """What came in here and what the broker brought, as one account.
 
     A source's entries count as received as soon as anybody here knows of them: the queue of this machine, or a sink.

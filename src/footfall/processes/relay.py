@@ -3,15 +3,15 @@
 from contextlib import closing, suppress
 from typing import Final
 
-from footfall.account import RelayAccount, write_account
 from footfall.config import Settings
-from footfall.consumer import take_turns
 from footfall.errors import QueueBrokenError, QueueFullError
 from footfall.processes.parts import RELAY_LOCK, give_way, lock, open_publisher, open_queue
+from footfall.queue.account import RelayAccount, write_account
 from footfall.queue.base import Progress
-from footfall.queue.embedded_feed import EmbeddedFeed
-from footfall.queue.relay import RELAY, Relay
-from footfall.queue.tracing import open_tracing
+from footfall.queue.broker.relay import RELAY, Relay
+from footfall.queue.broker.tracing import open_tracing
+from footfall.queue.consumer import take_turns
+from footfall.queue.local.feed import LocalFeed
 from footfall.supervisor import Lifeline
 
 _GATHER_S: Final = 0.25
@@ -42,5 +42,5 @@ def run(lifeline: Lifeline, settings: Settings) -> None:
 
     # Two relays of one queue would cut it into units that overlap.
     held = lock(settings, RELAY_LOCK, purpose="the relay of this queue")
-    with held, closing(open_tracing(settings.queue.url, RELAY)) as tracing, closing(EmbeddedFeed(queue, RELAY)) as feed:
+    with held, closing(open_tracing(settings.queue.url, RELAY)) as tracing, closing(LocalFeed(queue, RELAY)) as feed:
         take_turns(feed, open_relay, lifeline.stop, on_turn=lifeline.ready, gather_s=_GATHER_S)

@@ -4,12 +4,12 @@ from contextlib import closing
 from pathlib import Path
 
 from footfall.config import Settings
-from footfall.consumer import take_turns
 from footfall.processes.parts import STORAGE_PRESENCE, give_way, open_feed, presence
-from footfall.queue.tracing import open_tracing
-from footfall.sinks.base import VISIT_LOG
-from footfall.sinks.visit_log import VisitLog
+from footfall.queue.broker.tracing import open_tracing
+from footfall.queue.consumer import take_turns
+from footfall.queue.sink import VISIT_LOG
 from footfall.supervisor import Lifeline
+from footfall.visit_log.writer import VisitLog
 
 
 def run(lifeline: Lifeline, settings: Settings) -> None:

@@ -19,7 +19,7 @@ class Batch(Struct, frozen=True):
         sequence: its place in that source; grows, with no promise that it grows by one.
         committed_ns: when, nanoseconds since 1970 (UTC).
         count: how many entries it holds.
-        payload: their bytes, as `footfall.event.encode_entries` wrote them.
+        payload: their bytes, as `footfall.entry.encode_entries` wrote them.
         is_damaged: the bytes are no longer those that were committed; what they were can't be told.
         before: how many entries of this source were committed before it. A sink that has dealt with fewer missed some.
         context: the trace context it was published in, W3C's headers by name; empty where nothing is traced.

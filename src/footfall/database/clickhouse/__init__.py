@@ -1,0 +1,1 @@
+"""ClickHouse, for when one machine is not enough."""

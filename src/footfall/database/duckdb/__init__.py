@@ -1,0 +1,1 @@
+"""DuckDB, the database by default: one file, one process."""

@@ -1,0 +1,301 @@
+"""The database as one DuckDB file: rows and position move in one transaction.
+
+The file is described in `footfall.database.duckdb.file`. A checkpoint is made only here, when enough has come together,
+and never by DuckDB in the midst of a commit. `safe_sequence` is the position that the last checkpoint covered, so that
+the queue can fill the gap even when the log of a crashed process is lost.
+
+A salt is forgotten 48 hours after it was made: its row is deleted, and its bytes leave the file as the next checkpoints
+write over them. From then on nobody, the owner of the file included, can tell which address a visitor had. An event
+that comes later for such a day gets a new salt, so its visitor counts as another one.
+"""
+
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import msgspec
+
+from footfall.database.duckdb.file import first_line, is_unreadable, log_of
+from footfall.database.enrich import COLUMNS, SALT_BYTES
+from footfall.database.rows import DUPLICATE_AGE, SeenIds, keys_in, rows_of
+from footfall.database.salts import SALT_AGE, Steadiness, running_time
+from footfall.errors import DamagedFileError, UnreadableFileError
+from footfall.failpoint import Failpoint, reach
+from footfall.queue.base import Batch, Progress, SinkReport
+from footfall.queue.sink import DATABASE, entries_of, past
+
+CHECKPOINT_ROWS: Final = 250_000
+"""So many rows make a checkpoint due; they take some 50 MB in memory and in the log."""
+CHECKPOINT_BYTES: Final = 128 * 1024 * 1024
+CHECKPOINT_AGE: Final = timedelta(seconds=60)
+"""The longest that a row waits for one, while the disk has room."""
+
+_SPARE_BYTES: Final = 16 * 1024 * 1024
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the database holds UTC without saying so
+_EPOCH_DAY: Final = _EPOCH.date()
+_NEVER: Final = datetime.max  # noqa: DTZ901 - as above
+
+_TRY_AGAIN: Final = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException)
+"""Errors after which DuckDB has rolled the transaction back and goes on; a failed commit is the last of them."""
+
+
+class DuckdbSink:
+    """The sink that fills `events`.
+
+    Args:
+        connection: what `open_database` gave; the sink works on a cursor of its own and leaves it open.
+        clock: nanoseconds since 1970.
+        monotonic: seconds that no one sets.
+        checkpoint_bytes: so much of the queue makes a checkpoint due, for what no checkpoint covers can't leave it.
+
+    Raises:
+        OSError, DamagedFileError: as `write`.
+    """
+
+    name = DATABASE
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        clock: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], float] = running_time,
+        *,
+        checkpoint_bytes: int = CHECKPOINT_BYTES,
+    ) -> None:
+        self._db = connection.cursor()
+        self._clock = clock
+        self._steadiness = Steadiness(monotonic)
+        self._path = _path_of(self._db)
+        self._salts = _Salts(self._db)
+        self._event_ids = _EventIds(self._db)
+        self._positions: dict[str, Progress] = {}
+        self._ids_forgotten_at = _EPOCH
+        self._checkpoint_bytes = checkpoint_bytes
+        self._uncovered_rows = 0
+        self._uncovered_bytes = 0
+        self._uncovered_since: datetime | None = None
+        with self._naming_errors():
+            self._load()
+            # What is in the log of an earlier process is not covered yet.
+            self._checkpoint()
+
+    def progress(self) -> Mapping[str, Progress]:
+        return self._positions
+
+    def mark(self) -> str:
+        return ""
+
+    def resume(self, source: str, report: SinkReport | None, read: Callable[[int], Sequence[Batch]]) -> None:
+        """Nothing is to be found out: position and rows are one."""
+
+    def write(self, batches: Sequence[Batch]) -> None:
+        with self._naming_errors():
+            if fresh := past(batches, self._positions):
+                self._put(fresh)
+            self._keep_up()
+
+    def close(self) -> None:
+        # What a failed checkpoint leaves in the log is safe there.
+        with suppress(duckdb.Error):
+            if self._uncovered_since is not None:
+                self._checkpoint()
+        self._db.close()
+
+    def _put(self, batches: Sequence[Batch]) -> None:
+        """Rows, new salts and positions, in one transaction."""
+        now = self._now()
+        moved: dict[str, Progress] = {}
+        rows = 0
+        entries = [entries_of(batch) for batch in batches]
+        with self._transaction():
+            seen = self._event_ids.look_up(keys_in(entries))
+            with self._db.appender("events", columns=list(COLUMNS)) as events:
+                for batch, batch_entries in zip(batches, entries, strict=True):
+                    before = moved.get(batch.source) or self._positions.get(batch.source, Progress())
+                    added = rows_of(batch, batch_entries, before, self._salts, seen)
+                    events.append_rows(added.rows)
+                    moved[batch.source] = added.progress
+                    rows += len(added.rows)
+            reach(Failpoint.DATABASE_APPENDED)
+            self._event_ids.save(seen.new)
+            self._salts.save(now)
+            for source, after in moved.items():
+                self._move(source, after)
+            reach(Failpoint.DATABASE_MOVED)
+        reach(Failpoint.DATABASE_COMMITTED)
+        self._positions.update(moved)
+        self._uncovered_rows += rows
+        self._uncovered_bytes += sum(len(batch.payload) for batch in batches)
+        self._uncovered_since = self._uncovered_since or now
+
+    def _move(self, source: str, after: Progress) -> None:
+        # An UPDATE, or an upsert, would keep checkpoints from being made while anybody reads the old version.
+        self._db.execute("DELETE FROM positions WHERE source = ?", [source])
+        self._db.execute(
+            "INSERT INTO positions VALUES (?, ?, ?, ?)",
+            [source, after.sequence, after.written, msgspec.json.encode(after.skipped).decode()],
+        )
+
+    def _keep_up(self) -> None:
+        """Forget old salts, and make a checkpoint, where due."""
+        now = self._now()
+        if self._steadiness.holds(now):
+            self._forget(now)
+        if self._uncovered_since is not None and (
+            self._uncovered_rows >= CHECKPOINT_ROWS
+            or self._uncovered_bytes >= self._checkpoint_bytes
+            or abs(now - self._uncovered_since) >= CHECKPOINT_AGE
+        ):
+            self._checkpoint()
+
+    def _forget(self, now: datetime) -> None:
+        # By whatever clock that was: it may have been ahead by years.
+        if abs(now - self._ids_forgotten_at) >= DUPLICATE_AGE:
+            # Kept twice as long, for a sink that is late.
+            self._event_ids.forget(now - 2 * DUPLICATE_AGE)
+            self._ids_forgotten_at = now
+        if self._salts.forget(now - SALT_AGE):
+            self._uncovered_since = self._uncovered_since or now
+
+    def _checkpoint(self) -> None:
+        """Bring the log into the file, or leave that to a later call.
+
+        On a full disk nothing is tried: a checkpoint that fails there makes the database unusable for all its users
+        until it is opened again.
+        """
+        log = log_of(self._path)
+        log_bytes = log.stat().st_size if log.exists() else 0
+        if shutil.disk_usage(self._path.parent).free < log_bytes + _SPARE_BYTES:
+            return
+        reach(Failpoint.DATABASE_CHECKPOINTING)
+        try:
+            self._db.execute("CHECKPOINT")
+        except duckdb.TransactionException:  # another transaction is in the way
+            return
+        reach(Failpoint.DATABASE_CHECKPOINTED)
+        self._uncovered_rows = 0
+        self._uncovered_bytes = 0
+        self._uncovered_since = None
+        self._positions = {
+            source: msgspec.structs.replace(progress, safe_sequence=progress.sequence)
+            for source, progress in self._positions.items()
+        }
+
+    def _load(self) -> None:
+        safe = {source: progress.safe_sequence for source, progress in self._positions.items()}
+        self._positions = {
+            source: Progress(sequence, safe.get(source, 0), written, msgspec.json.decode(skipped, type=dict[str, int]))
+            for source, sequence, written, skipped in self._db.execute(
+                "SELECT source, sequence, written, skipped FROM positions"
+            ).fetchall()
+        }
+        self._salts.load()
+
+    def _now(self) -> datetime:
+        return _EPOCH + timedelta(microseconds=self._clock() // 1_000)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.begin()
+        try:
+            yield
+            self._db.commit()
+        except BaseException:
+            # A commit that failed has rolled back already.
+            with suppress(duckdb.Error):
+                self._db.rollback()
+            self._load()
+            raise
+
+    @contextmanager
+    def _naming_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except duckdb.Error as error:
+            if is_unreadable(error):
+                raise UnreadableFileError(f"{self._path} can't be read: {first_line(error)}.") from error
+            if isinstance(error, _TRY_AGAIN):
+                raise OSError(f"{self._path} can't be written now: {first_line(error)}") from error
+            raise DamagedFileError(f"{self._path} can't be used any more: {first_line(error)}. Start again.") from error
+
+
+class _Salts(dict[int, bytes]):
+    """The table `salts` in memory, by days since 1970: a row for each day of which events came in the last 48 hours."""
+
+    def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
+        super().__init__()
+        self._db = db
+        self._saved: set[int] = set()
+        self._oldest = _NEVER
+
+    def __missing__(self, day: int) -> bytes:
+        """Make a day's salt, which is then to be saved."""
+        self[day] = salt = secrets.token_bytes(SALT_BYTES)
+        return salt
+
+    def load(self) -> None:
+        self.clear()
+        self._saved.clear()
+        self._oldest = _NEVER
+        for day, salt, made_at in self._db.execute("SELECT day, salt, made_at FROM salts").fetchall():
+            number = (day - _EPOCH_DAY).days
+            self[number] = salt
+            self._saved.add(number)
+            self._oldest = min(self._oldest, made_at)
+
+    def save(self, now: datetime) -> None:
+        """Add those made since the last time to the table; call within the transaction that they serve."""
+        made = self.keys() - self._saved
+        if made:
+            with self._db.appender("salts") as salts:
+                salts.append_rows((_EPOCH_DAY + timedelta(days=day), self[day], now) for day in made)
+            self._saved |= made
+            self._oldest = min(self._oldest, now)
+
+    def forget(self, until: datetime) -> bool:
+        """Forget what was made until then; whether there was any."""
+        if self._oldest > until:
+            return False
+        self._db.execute("DELETE FROM salts WHERE made_at <= ?", [until])
+        self.load()
+        return True
+
+
+class _EventIds:
+    """The table `event_ids`: what tells an event that is sent again from a new one."""
+
+    def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
+        self._db = db
+
+    def look_up(self, keys: Collection[int]) -> SeenIds:
+        """What the table knows of `keys`; call within the transaction that they serve."""
+        if not keys:
+            return SeenIds({})
+        return SeenIds(
+            dict(
+                self._db.execute(
+                    "SELECT id, max(seen_at) FROM event_ids WHERE id IN (SELECT unnest(?::HUGEINT[])) GROUP BY id",
+                    [list(keys)],
+                ).fetchall()
+            )
+        )
+
+    def save(self, new: Mapping[int, datetime]) -> None:
+        """Add those that were new; call within the same transaction."""
+        if new:
+            with self._db.appender("event_ids") as ids:
+                ids.append_rows(list(new.items()))
+
+    def forget(self, until: datetime) -> None:
+        self._db.execute("DELETE FROM event_ids WHERE seen_at <= ?", [until])
+
+
+def _path_of(db: duckdb.DuckDBPyConnection) -> Path:
+    [(path,)] = db.execute("SELECT path FROM duckdb_databases() WHERE NOT internal").fetchall()
+    return Path(path)

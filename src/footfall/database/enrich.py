@@ -1,0 +1,337 @@
+"""What a hit or an event means: which site, page and visitor, where they came from, and with what.
+
+Nothing here reads or writes anything, so that a database can be made anew from old batches with better rules.
+
+- **Site**: the one given; for a hit without one, the host of its referrer, which is the page that shows the image.
+- **Path**: the one given; for a hit without one, the referrer's path; `/` for any other page view, and the empty text
+  for an event of another type, which need not belong to a page.
+- **Visitor**: 128 bits. With a user id, a hash of site and user id, so that it holds for as long as the id does.
+  Without one, a hash of site, address and user agent, keyed with a secret salt that holds for one UTC day. Ids of two
+  sites, and without a user id those of two days, can't be linked. The address goes nowhere else.
+- **Source**: the name of the site that led here (see `_SOURCES`), or its host without `www.`; nothing for a visit
+  without a referrer, or from the same site.
+- **Browser, system, device**: as ua-parser (https://github.com/ua-parser/uap-core) names the families.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+import ua_parser
+
+from footfall.entry import (
+    MAX_PATH,
+    MAX_REFERRER,
+    MAX_SITE_ID,
+    MAX_USER_AGENT_BYTES,
+    MAX_USER_ID,
+    PAGE_VIEW,
+    Entry,
+    Hit,
+)
+
+SALT_BYTES: Final = 16
+"""As long as the hash it keys."""
+
+COLUMNS: Final = (
+    "time",
+    "received_at",
+    "site_id",
+    "event_type",
+    "path",
+    "visitor",
+    "user_id",
+    "referrer",
+    "source",
+    "browser",
+    "os",
+    "device",
+    "props",
+)
+"""The columns of a `Row`.
+
+Times are UTC without saying so; `time` is when it happened, `received_at` when it reached us. `visitor` is a signed
+128-bit number, `device` one of desktop, mobile, tablet and bot, `props` JSON.
+"""
+
+Row = tuple[
+    datetime,
+    datetime,
+    str,
+    str,
+    str,
+    int,
+    str | None,
+    str | None,
+    str | None,
+    str | None,
+    str | None,
+    str | None,
+    str | None,
+]
+"""One entry as a database keeps it; a plain tuple, because DuckDB reads a named one a third slower."""
+
+_DAY_US: Final = 24 * 60 * 60 * 1_000_000
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - databases hold UTC without saying so
+_WIDEST_CHARACTER: Final = 4
+"""Bytes, in UTF-8."""
+
+_pack: Final = msgspec.msgpack.Encoder().encode
+"""Keeps fields apart, so that no two visitors are hashed from the same bytes."""
+
+_SOURCES: Final = {
+    "baidu.com": "Baidu",
+    "bing.com": "Bing",
+    "bsky.app": "Bluesky",
+    "chatgpt.com": "ChatGPT",
+    "com.google.android.gm": "Gmail",
+    "com.google.android.googlequicksearchbox": "Google",
+    "com.linkedin.android": "LinkedIn",
+    "com.reddit.frontpage": "Reddit",
+    "duckduckgo.com": "DuckDuckGo",
+    "ecosia.org": "Ecosia",
+    "facebook.com": "Facebook",
+    "fb.com": "Facebook",
+    "fb.me": "Facebook",
+    "github.com": "GitHub",
+    "instagram.com": "Instagram",
+    "kagi.com": "Kagi",
+    "linkedin.com": "LinkedIn",
+    "lnkd.in": "LinkedIn",
+    "mail.google.com": "Gmail",
+    "naver.com": "Naver",
+    "news.ycombinator.com": "Hacker News",
+    "org.telegram.messenger": "Telegram",
+    "perplexity.ai": "Perplexity",
+    "qwant.com": "Qwant",
+    "redd.it": "Reddit",
+    "reddit.com": "Reddit",
+    "search.brave.com": "Brave",
+    "seznam.cz": "Seznam",
+    "startpage.com": "Startpage",
+    "t.co": "X",
+    "t.me": "Telegram",
+    "threads.net": "Threads",
+    "tiktok.com": "TikTok",
+    "twitter.com": "X",
+    "vk.com": "VK",
+    "wikipedia.org": "Wikipedia",
+    "x.com": "X",
+    "ya.ru": "Yandex",
+    "youtu.be": "YouTube",
+    "youtube.com": "YouTube",
+}
+"""Names of well-known hosts and all below them; Android apps name themselves as `android-app://com.example`."""
+
+_DEEPEST_SOURCE: Final = max(host.count(".") + 1 for host in _SOURCES)
+
+_SOURCES_IN_ALL_COUNTRIES: Final = {
+    "google": "Google",
+    "pinterest": "Pinterest",
+    "yahoo": "Yahoo",
+    "yandex": "Yandex",
+}
+"""Names of those who have a domain in each country: `google.de`, `google.co.uk`, `google.com.br`."""
+
+_DESKTOP_SYSTEMS: Final = frozenset(
+    {
+        "Arch Linux",
+        "CentOS",
+        "Chrome OS",
+        "Debian",
+        "Fedora",
+        "FreeBSD",
+        "Gentoo",
+        "Kubuntu",
+        "Linux",
+        "Linux Mint",
+        "Lubuntu",
+        "Mac OS",
+        "Mac OS X",
+        "Mageia",
+        "Mandriva",
+        "NetBSD",
+        "OpenBSD",
+        "PCLinuxOS",
+        "Red Hat",
+        "Slackware",
+        "Solaris",
+        "SUSE",
+        "Ubuntu",
+        "Windows",
+        "openSUSE",
+    }
+)
+_MOBILE_SYSTEMS: Final = frozenset(
+    {
+        "Android",
+        "Bada",
+        "BlackBerry OS",
+        "Firefox OS",
+        "HarmonyOS",
+        "KaiOS",
+        "MeeGo",
+        "Nokia Series 30 Plus",
+        "Nokia Series 40",
+        "Sailfish",
+        "Symbian OS",
+        "Windows Mobile",
+        "Windows Phone",
+        "iOS",
+    }
+)
+_MOBILE_DEVICES: Final = frozenset({"Generic Feature Phone", "Generic Smartphone"})
+_TABLETS: Final = frozenset({"Generic Tablet", "Kindle", "iPad"})
+
+
+class Skip(StrEnum):
+    """Why an entry has no row."""
+
+    NO_SITE = "no_site"
+    SITE_ID_TOO_LONG = "site_id_too_long"
+
+
+def enrich(entry: Entry, salts: Mapping[int, bytes]) -> Row | Skip:
+    """What `entry` is in a database, or why it has no place there.
+
+    Args:
+        entry: as it came out of the queue.
+        salts: the secret of each UTC day, counted in days since 1970; `SALT_BYTES` long.
+    """
+    received_us = occurred_us = entry.received_ns // 1_000
+    received_at = time = _EPOCH + timedelta(0, 0, received_us)
+    user_id = entry.user_id
+    props: str | None = None
+    if isinstance(entry, Hit):
+        referrer = _text(entry.referrer)
+        event_type = PAGE_VIEW
+        site_id, path = entry.site_id, entry.path
+        if not site_id or not path:
+            host, page = _split(referrer)
+            site_id, path = site_id or host, path or page
+        if not site_id:
+            return Skip.NO_SITE
+        if len(site_id) > MAX_SITE_ID:
+            return Skip.SITE_ID_TOO_LONG
+        path = path[:MAX_PATH]
+        if user_id and len(user_id) > MAX_USER_ID:
+            user_id = None
+    else:
+        referrer = entry.referrer or ""
+        event_type = entry.event_type
+        site_id = entry.site_id
+        path = entry.path or ("/" if event_type == PAGE_VIEW else "")
+        if entry.occurred_us is not None:
+            occurred_us = entry.occurred_us
+            time = _EPOCH + timedelta(0, 0, occurred_us)
+        if entry.props:
+            props = msgspec.json.encode(entry.props).decode()
+    user_agent = entry.user_agent[:MAX_USER_AGENT_BYTES]
+    if user_id:
+        visitor = _known_visitor(site_id, user_id)
+    else:
+        visitor = _unknown_visitor(salts[occurred_us // _DAY_US], site_id, entry.address or "", user_agent)
+    browser, system, device = _agent(user_agent)
+    return (
+        time,
+        received_at,
+        site_id,
+        event_type,
+        path,
+        visitor,
+        user_id or None,
+        referrer or None,
+        source_of(referrer, site_id) if referrer else None,
+        browser,
+        system,
+        device,
+        props,
+    )
+
+
+@lru_cache(maxsize=2_048)
+def source_of(referrer: str, site_id: str) -> str | None:
+    """Who led to a page of `site_id`; None for a referrer of the same site, or without a host."""
+    host, _ = _split(referrer)
+    if not host or host.removeprefix("www.") == site_id.lower().removeprefix("www."):
+        return None
+    return _name(host)
+
+
+def host_of(referrer: bytes) -> str:
+    """The host in a referrer, which is the site of a hit without a site id; the empty text where there is none."""
+    host, _ = _split(_text(referrer))
+    return host
+
+
+def _text(referrer: bytes) -> str:
+    """A header's text, whatever its bytes are: text that is not UTF-8 can't be stored."""
+    return referrer[: MAX_REFERRER * _WIDEST_CHARACTER].decode(errors="replace")[:MAX_REFERRER]
+
+
+def _known_visitor(site_id: str, user_id: str) -> int:
+    return _number(blake2b(_pack((site_id, user_id)), digest_size=16))
+
+
+def _unknown_visitor(salt: bytes, site_id: str, address: str, user_agent: bytes) -> int:
+    return _number(blake2b(_pack((site_id, address, user_agent)), digest_size=16, key=salt))
+
+
+def _number(digest: blake2b) -> int:
+    return int.from_bytes(digest.digest(), "big", signed=True)
+
+
+@lru_cache(maxsize=2_048)
+def _split(referrer: str) -> tuple[str, str]:
+    """The host and path of an address; the empty text for a host it has not, or none that can be read."""
+    try:
+        parts = urlsplit(referrer)
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if not host:
+        return "", "/"
+    return host, parts.path or "/"
+
+
+def _name(host: str) -> str:
+    labels = host.split(".")
+    for depth in range(_DEEPEST_SOURCE, 0, -1):
+        name = _SOURCES.get(".".join(labels[-depth:]))
+        if name is not None:
+            return name
+    match labels:
+        case [*_, name, "com"] | [*_, name, "com" | "co", _] if name in _SOURCES_IN_ALL_COUNTRIES:
+            return _SOURCES_IN_ALL_COUNTRIES[name]
+        case [*_, name, country] if len(country) == 2 and name in _SOURCES_IN_ALL_COUNTRIES:
+            return _SOURCES_IN_ALL_COUNTRIES[name]
+    return host.removeprefix("www.")
+
+
+@lru_cache(maxsize=8_192)
+def _agent(user_agent: bytes) -> tuple[str | None, str | None, str | None]:
+    """The browser, the system and the device."""
+    text = user_agent.decode(errors="replace")
+    parsed = ua_parser.parse(text)
+    browser = parsed.user_agent.family if parsed.user_agent else None
+    system = parsed.os.family if parsed.os else None
+    return browser, system, _device(text, system, parsed.device)
+
+
+def _device(user_agent: str, system: str | None, device: ua_parser.Device | None) -> str | None:
+    family = device.family if device else None
+    if family == "Spider":
+        return "bot"
+    # Android's convention: a phone's browser says "Mobile", a tablet's does not.
+    if family in _TABLETS or (system == "Android" and "Mobile" not in user_agent):
+        return "tablet"
+    if system in _MOBILE_SYSTEMS or family in _MOBILE_DEVICES:
+        return "mobile"
+    if system in _DESKTOP_SYSTEMS:
+        return "desktop"
+    return None

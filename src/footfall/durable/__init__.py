@@ -1,0 +1,1 @@
+"""What survives a crash: sync, locks, checksums, SQLite's errors, and a damaged file put aside."""

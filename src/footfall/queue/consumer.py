@@ -1,0 +1,153 @@
+"""The one loop that brings a queue into a sink: read, skip, write, report."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from typing import Final
+
+from footfall.errors import TurnOverError
+from footfall.failpoint import Failpoint, reach
+from footfall.queue.base import Batch, Feed, Progress
+from footfall.queue.broker.tracing import OFF, Tracing
+from footfall.queue.sink import LOST, Sink
+
+POLL_S: Final = 0.05
+"""How long an empty queue is left alone."""
+GATHER_S: Final = 0.1
+"""From one write to the next: a few large writes cost less than many small ones, and /stats stays fresh."""
+IDLE_WRITE_S: Final = 1.0
+"""How often a sink with nothing to do gets an empty write, for its own upkeep."""
+RETRY_S: Final = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+def take_turns(
+    feed: Feed,
+    open_sink: Callable[[], Sink],
+    stop: threading.Event,
+    *,
+    on_turn: Callable[[], None],
+    tracing: Tracing = OFF,
+    gather_s: float = GATHER_S,
+) -> None:
+    """Consume whenever it is this consumer's turn, until `stop` is set.
+
+    Args:
+        feed: the queue; it stays the caller's.
+        open_sink: opens the sink as it is now.
+        stop: tells to end.
+        on_turn: called when a sink is open and has found its place.
+        tracing: where a span is made for each write.
+        gather_s: from one write to the next, seconds.
+
+    Raises:
+        DamagedFileError: going on would not be safe.
+        FootfallError: the sink can't be opened.
+    """
+    has_said = False
+    while feed.wait_for_turn(stop):
+        try:
+            sink = open_sink()
+        except OSError as error:
+            if not has_said:
+                _log.error("a sink can't be opened, trying again: %s", error)
+            has_said = True
+            stop.wait(RETRY_S)
+            continue
+        has_said = False
+        with closing(sink):
+            consumer = Consumer(feed, sink, tracing, gather_s)
+            try:
+                consumer.resume()
+                on_turn()
+                consumer.run(stop)
+            except TurnOverError as error:
+                _log.warning("%s: %s", sink.name, error)
+
+
+class Consumer:
+    """Runs in a thread of its own, with a feed and a sink that nobody else uses."""
+
+    def __init__(self, feed: Feed, sink: Sink, tracing: Tracing = OFF, gather_s: float = GATHER_S) -> None:
+        self._feed = feed
+        self._sink = sink
+        self._tracing = tracing
+        self._gather_s = gather_s
+        self._is_resumed = False
+        self._trouble: str | None = None
+
+    def resume(self) -> bool:
+        """Let the sink find its place, as `run` else does: whoever calls it before knows that the sink can work.
+
+        Raises:
+            DamagedFileError: as `run`.
+        """
+        memory = self._feed.memory()
+        try:
+            if memory is not None:
+                self._sink.resume(memory.source, memory.report, memory.read)
+        except OSError as error:
+            self._fail(error)
+            return False
+        self._is_resumed = True
+        self._recover()
+        self._report()
+        return True
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set and what was in the queue by then is written.
+
+        Raises:
+            TurnOverError: another consumer is to go on.
+            DamagedFileError: going on would not be safe; the position is where the output ends.
+        """
+        while not (self._is_resumed or self.resume()):
+            if stop.wait(RETRY_S):
+                return
+        wrote_at = time.monotonic()
+        while True:
+            batches: Sequence[Batch] = ()
+            before = dict(self._sink.progress())
+            if stop.is_set() and (self._trouble is not None or self._feed.may_stop(before)):
+                return
+            try:
+                batches = self._feed.read(before)
+                if not batches and time.monotonic() - wrote_at < IDLE_WRITE_S:
+                    self._feed.rest(POLL_S, stop)
+                    continue
+                reach(Failpoint.CONSUMER_READ, self._sink.name)
+                wrote_at = time.monotonic()
+                with self._tracing.writing(self._sink.name, batches):
+                    self._sink.write(batches)
+            except OSError as error:
+                self._fail(error)
+                stop.wait(RETRY_S)
+            else:
+                reach(Failpoint.CONSUMER_WRITTEN, self._sink.name)
+                self._recover()
+                self._tell_loss(before)
+            self._report()
+            if batches and not stop.is_set():
+                self._feed.rest(self._gather_s - (time.monotonic() - wrote_at), stop)
+
+    def _report(self) -> None:
+        self._feed.report(self._sink.progress(), self._trouble, self._sink.mark())
+
+    def _tell_loss(self, before: Mapping[str, Progress]) -> None:
+        for source, progress in self._sink.progress().items():
+            lost = progress.skipped.get(LOST, 0) - before.get(source, Progress()).skipped.get(LOST, 0)
+            if lost:
+                _log.error("%s: %d entries are lost, and counted so in the ledger", self._sink.name, lost)
+
+    def _fail(self, error: OSError) -> None:
+        if self._trouble is None:
+            _log.error("%s does not get on, trying again: %s", self._sink.name, error)
+        self._trouble = str(error)
+
+    def _recover(self) -> None:
+        if self._trouble is not None:
+            _log.warning("%s gets on again", self._sink.name)
+        self._trouble = None

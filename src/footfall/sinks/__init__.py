@@ -1,1 +1,0 @@
-"""The sinks: where batches end up, each entry exactly once."""

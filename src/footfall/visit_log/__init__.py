@@ -1,0 +1,1 @@
+"""The visits log: the format of a line, the sink that appends them, and what it remembers."""

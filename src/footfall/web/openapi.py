@@ -1,0 +1,316 @@
+"""The OpenAPI 3.1 document of every endpoint, the collector's included."""
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from footfall import __version__
+from footfall.entry import MAX_EVENTS, MAX_EVENTS_BYTES, MAX_PATH, MAX_SITE_ID, MAX_USER_ID, EventBody, ManyAccepted
+from footfall.problem import CONTENT_TYPE, FieldError, phrase
+from footfall.status.service import Ledger
+from footfall.web.stats import StatsAnswer, StatsQuery
+
+_Json = dict[str, Any]
+
+_COLLECTING: Final = "collecting"
+_REPORTING: Final = "reporting"
+_OPERATING: Final = "operating"
+
+_TRACK: Final = """\
+Records a hit and answers with a transparent image of one pixel, whatever the request holds: a visitor's page must
+never break. The time, `Referer`, `User-Agent` and the address are recorded."""
+_EVENT: Final = """\
+Records an event. `202` means that it is in the queue; it is in `/stats` within a second. The body may come as
+`text/plain`, so that `navigator.sendBeacon` needs no preflight. A field that is not listed is ignored."""
+_EVENTS: Final = """\
+Records many events, each judged on its own: a JSON array, or one JSON object a line. All that is accepted is in the
+queue when the answer comes. Give each an `event_id`, and the whole can be sent again when no answer came."""
+_STATS: Final = """\
+Page views, distinct users and the most viewed pages of a site. Days are UTC. A site never seen gives zeros. A
+parameter that is not listed is ignored."""
+_LEDGER: Final = """\
+Accounts for every hit and event: once traffic stops, `received` = `written` + `skipped` + `pending` for each sink.
+It survives restarts."""
+
+
+class ProblemBody(Struct, frozen=True):
+    """Why a request was not granted, RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] = []
+
+
+def document() -> _Json:
+    """The document, ready for JSON."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Footfall",
+            "version": __version__,
+            "summary": "Self-hosted web analytics that never loses a hit",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [
+            {"name": _COLLECTING, "description": "On the collector's port."},
+            {"name": _REPORTING, "description": "On the collector's port, or on its own where it runs alone."},
+            {"name": _OPERATING, "description": "On the port of each."},
+        ],
+        "paths": {
+            "/track": {"get": _track(), "options": _preflight()},
+            "/event": {"post": _event(), "options": _preflight()},
+            "/events": {"post": _events(), "options": _preflight()},
+            "/stats": {"get": _stats()},
+            "/ledger": {"get": _ledger()},
+            "/metrics": {"get": _metrics()},
+            "/healthz": {"get": _healthz()},
+            "/readyz": {"get": _readyz()},
+        },
+        "components": {
+            "schemas": _schemas(EventBody, ManyAccepted, StatsAnswer, Ledger, ProblemBody),
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The value of `reporting.token`; not needed where none is set.",
+                }
+            },
+        },
+    }
+
+
+def _track() -> _Json:
+    return {
+        "tags": [_COLLECTING],
+        "operationId": "track",
+        "summary": "Record a hit with an image",
+        "description": _TRACK,
+        "parameters": [
+            _parameter("site_id", {"type": "string", "maxLength": MAX_SITE_ID}, "Else the referrer's host."),
+            _parameter("path", {"type": "string", "maxLength": MAX_PATH}, "Else the referrer's path."),
+            _parameter("user_id", {"type": "string", "maxLength": MAX_USER_ID}, "Who."),
+        ],
+        "responses": {
+            "200": {
+                "description": "The image.",
+                "content": {"image/gif": {}},
+                "headers": {"Cache-Control": {"schema": {"type": "string", "const": "no-store"}}},
+            },
+            "302": {
+                "description": "Where the image is, if `collector.pixel_url` is set.",
+                "headers": {"Location": {"schema": {"type": "string", "format": "uri"}}},
+            },
+        },
+    }
+
+
+def _event() -> _Json:
+    body = {
+        "schema": _reference(EventBody),
+        "example": {
+            "site_id": "site-abc-123",
+            "event_type": "page_view",
+            "path": "/pricing",
+            "user_id": "user-xyz-789",
+            "timestamp": "2025-11-12T19:30:01Z",
+        },
+    }
+    accepted = {"type": "object", "properties": {"status": {"const": "accepted"}}, "required": ["status"]}
+    return {
+        "tags": [_COLLECTING],
+        "operationId": "event",
+        "summary": "Record an event",
+        "description": _EVENT,
+        "requestBody": {"required": True, "content": {"application/json": body, "text/plain": body}},
+        "responses": {
+            "202": {
+                "description": "It is in the queue.",
+                "content": {"application/json": {"schema": accepted, "example": {"status": "accepted"}}},
+            },
+            "400": _problem(400, "The body is not JSON."),
+            "413": _problem(413, "The body is larger than `collector.max_body_bytes`."),
+            "415": _problem(415, "The body is neither `application/json` nor `text/plain`."),
+            "422": _problem(422, "A field is missing or wrong.", FieldError("site_id", "is required")),
+            "503": _busy("The queue can't take it now; try again."),
+        },
+    }
+
+
+def _events() -> _Json:
+    array = {"type": "array", "items": _reference(EventBody), "minItems": 1, "maxItems": MAX_EVENTS}
+    lines = {"schema": {"type": "string", "description": "A JSON object a line (NDJSON)."}}
+    return {
+        "tags": [_COLLECTING],
+        "operationId": "events",
+        "summary": "Record many events",
+        "description": _EVENTS,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": array}, "application/x-ndjson": lines, "text/plain": lines},
+        },
+        "responses": {
+            "202": {
+                "description": "Those that were accepted are in the queue; the others are named.",
+                "content": {"application/json": {"schema": _reference(ManyAccepted)}},
+            },
+            "400": _problem(400, "The body is not JSON."),
+            "413": _problem(413, f"There are more than {MAX_EVENTS} events, or {MAX_EVENTS_BYTES} bytes."),
+            "415": _problem(415, "The body is neither JSON nor NDJSON nor `text/plain`."),
+            "422": _problem(422, "None of the events was accepted."),
+            "503": _busy("The queue can't take them now; try again."),
+        },
+    }
+
+
+def _preflight() -> _Json:
+    return {
+        "tags": [_COLLECTING],
+        "summary": "CORS preflight",
+        "responses": {
+            "204": {
+                "description": "Any site may send; no credentials.",
+                "headers": {"Access-Control-Allow-Origin": {"schema": {"type": "string", "const": "*"}}},
+            }
+        },
+    }
+
+
+def _stats() -> _Json:
+    query = _schemas(StatsQuery)["StatsQuery"]
+    example = {
+        "site_id": "site-abc-123",
+        "date": "2025-11-12",
+        "total_views": 1450,
+        "unique_users": 212,
+        "top_paths": [{"path": "/pricing", "views": 700}, {"path": "/blog/post-1", "views": 500}],
+    }
+    return {
+        "tags": [_REPORTING],
+        "operationId": "stats",
+        "summary": "The figures of a site",
+        "description": _STATS,
+        "security": _guarded(),
+        "parameters": [
+            _parameter(name, schema, schema.pop("description"), required=name in query["required"])
+            for name, schema in query["properties"].items()
+        ],
+        "responses": {
+            "200": {
+                "description": "The figures.",
+                "content": {"application/json": {"schema": _reference(StatsAnswer), "example": example}},
+            },
+            **_refusals(),
+            "422": _problem(422, "A parameter is missing or wrong.", FieldError("site_id", "is required")),
+            "503": _busy("Too many reports are being made, or this one took too long."),
+        },
+    }
+
+
+def _ledger() -> _Json:
+    account = {"written": 1450, "skipped": {}, "pending": 0}
+    example = {"received": 1450, "refused": {}, "sinks": {"visit_log": account, "database": account}}
+    return {
+        "tags": [_OPERATING],
+        "operationId": "ledger",
+        "summary": "Where everything that came in has gone",
+        "description": _LEDGER,
+        "security": _guarded(),
+        "responses": {
+            "200": {
+                "description": "The accounts.",
+                "content": {"application/json": {"schema": _reference(Ledger), "example": example}},
+            },
+            **_refusals(),
+        },
+    }
+
+
+def _metrics() -> _Json:
+    return {
+        "tags": [_OPERATING],
+        "operationId": "metrics",
+        "summary": "Metrics for Prometheus",
+        "security": _guarded(),
+        "responses": {
+            "200": {"description": "Prometheus text.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+            **_refusals(),
+        },
+    }
+
+
+def _healthz() -> _Json:
+    return {
+        "tags": [_OPERATING],
+        "operationId": "healthz",
+        "summary": "Whether the process lives",
+        "responses": {"200": _status("It does.", {"status": "alive"})},
+    }
+
+
+def _readyz() -> _Json:
+    return {
+        "tags": [_OPERATING],
+        "operationId": "readyz",
+        "summary": "Whether every role can do its work",
+        "responses": {
+            "200": _status("Each can.", {"status": "ready", "roles": {"reporting": "ready"}}),
+            "503": _status(
+                "Names those that can't, and why.", {"status": "not ready", "roles": {"storage": "no space"}}
+            ),
+        },
+    }
+
+
+def _status(description: str, example: _Json) -> _Json:
+    return {"description": description, "content": {"application/json": {"example": example}}}
+
+
+def _parameter(name: str, schema: _Json, description: str, *, required: bool = False) -> _Json:
+    return {"name": name, "in": "query", "required": required, "description": description, "schema": schema}
+
+
+def _guarded() -> list[_Json]:
+    """With the token, or without where none is set."""
+    return [{"token": []}, {}]
+
+
+def _refusals() -> _Json:
+    unauthorised = _problem(401, "The token is missing or wrong.")
+    unauthorised["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
+    return {
+        "401": unauthorised,
+        "403": _problem(403, "No token is set, and the request does not come from this machine."),
+    }
+
+
+def _busy(description: str) -> _Json:
+    return {
+        **_problem(503, description),
+        "headers": {"Retry-After": {"description": "In seconds.", "schema": {"type": "integer"}}},
+    }
+
+
+def _problem(status: int, description: str, *field_errors: FieldError) -> _Json:
+    example = ProblemBody("about:blank", phrase(status), status, description, list(field_errors))
+    return {
+        "description": description,
+        "content": {CONTENT_TYPE: {"schema": _reference(ProblemBody), "example": _without_empty(example)}},
+    }
+
+
+def _without_empty(example: ProblemBody) -> _Json:
+    members: _Json = msgspec.to_builtins(example)
+    return {name: value for name, value in members.items() if value}
+
+
+def _reference(shape: type[Struct]) -> _Json:
+    return {"$ref": f"#/components/schemas/{shape.__name__}"}
+
+
+def _schemas(*shapes: type[Struct]) -> _Json:
+    _, components = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
+    return components

@@ -1,0 +1,114 @@
+"""The collector's endpoints on a queue of their own, in this process: what can't be brought about from outside."""
+
+import asyncio
+import json
+import socket
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+import uvloop
+
+from footfall.collector import validator as judge
+from footfall.collector.address import ClientAddress
+from footfall.collector.endpoints import Endpoints
+from footfall.collector.http import Server
+from footfall.collector.intake import Intake
+from footfall.queue.local.store import LocalQueue
+from footfall.status.access import ReportAccess
+from footfall.status.service import ServiceStatus
+
+VIEW = {"site_id": "a", "event_type": "page_view"}
+
+
+class BrokenAddresses(ClientAddress):
+    """An error of ours."""
+
+    def of(self, peer: str | None, forwarded: bytes | None) -> str | None:
+        raise ZeroDivisionError(peer, forwarded)
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+def run(directory: Path, addresses: ClientAddress, main: Callable[[httpx.AsyncClient], Awaitable[None]]) -> LocalQueue:
+    """Run a test with a client of a collector, and return its queue."""
+
+    async def with_collector() -> None:
+        queue = LocalQueue(directory / "queue.sqlite", sinks=())
+        intake = Intake(queue, on_failed=fail)
+        endpoints = Endpoints(
+            intake,
+            addresses=addresses,
+            status=ServiceStatus(queue.state, sinks=(), checks={}),
+            access=ReportAccess(None),
+            forwarder=None,
+            max_body_bytes=65_536,
+        )
+        server = Server(endpoints, max_connections=100)
+        listener = socket.create_server(("127.0.0.1", 0))
+        await server.start(listener)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with asyncio.timeout(20), httpx.AsyncClient(base_url=url, timeout=20) as client:
+            await main(client)
+        await server.drain(1)
+        await intake.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(with_collector())
+    return LocalQueue(directory / "queue.sqlite", sinks=())
+
+
+def test_error_of_ours_is_counted_as_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Not as the client's; the image is served all the same."""
+
+    async def main(client: httpx.AsyncClient) -> None:
+        assert 500 == (await client.post("/event", json=VIEW)).status_code
+        image = await client.get("/track")
+        assert (200, "image/gif") == (image.status_code, image.headers["content-type"])
+
+    with closing(run(tmp_path, BrokenAddresses([]), main)) as queue:
+        assert {"error": 2} == queue.state().refused
+    assert "ZeroDivisionError" in caplog.text
+
+
+WRONG = {"site_id": 1, "event_type": 1, "path": 1, "timestamp": "x", "referrer": 1, "props": 1}
+
+
+def test_others_are_served_while_many_events_are_judged(tmp_path: Path) -> None:
+    """A thousand wrong ones are a long judgement; one image asked for after it is there before."""
+
+    async def main(client: httpx.AsyncClient) -> None:
+        many = asyncio.ensure_future(client.post("/events", json=[WRONG] * 999 + [VIEW]))
+        await asyncio.sleep(0)
+        before = 0
+        while not many.done():
+            before += (await client.get("/track")).status_code == 200
+        answer = many.result()
+        assert (202, 1, 999) == (answer.status_code, answer.json()["accepted"], len(answer.json()["refused"]))
+        assert before > 1
+
+    with closing(run(tmp_path, ClientAddress([]), main)) as queue:
+        assert {"invalid": 999} == queue.state().refused
+
+
+def test_bodies_that_wait_to_be_judged_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond it they are refused, and counted; those that were taken are judged."""
+    body = json.dumps([WRONG] * 999 + [VIEW]).encode()
+    monkeypatch.setattr(judge, "MAX_WAITING_BYTES", 3 * len(body))
+
+    async def main(client: httpx.AsyncClient) -> None:
+        headers = {"content-type": "application/json"}
+        answers = await asyncio.gather(*[client.post("/events", content=body, headers=headers) for _ in range(10)])
+        statuses = Counter(answer.status_code for answer in answers)
+        assert {202, 503} == set(statuses)
+        refused.append(statuses[503])
+
+    refused: list[int] = []
+    with closing(run(tmp_path, ClientAddress([]), main)) as queue:
+        state = queue.state()
+    assert (10 - refused[0], 1_000 * refused[0]) == (state.received, state.refused["overloaded"])

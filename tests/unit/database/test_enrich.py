@@ -1,0 +1,444 @@
+"""Hits and events as a database keeps them: sites, pages, visitors, sources and browsers."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from footfall.database.enrich import COLUMNS, SALT_BYTES, Skip, enrich
+from footfall.entry import Entry, Event, Hit
+
+NOON = datetime(2025, 11, 12, 12, 0, 0, 250_000)  # noqa: DTZ001 - rows hold UTC without saying so
+NOON_NS = int(NOON.replace(tzinfo=UTC).timestamp() * 1_000) * 1_000_000
+DAY_NS = 24 * 60 * 60 * 1_000_000_000
+TODAY = NOON_NS // DAY_NS
+SALTS = {TODAY + days: bytes([days]) * SALT_BYTES for days in range(10)}
+CHROME = (
+    b"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
+)
+
+
+def hit(
+    referrer: bytes = b"",
+    *,
+    received_ns: int = NOON_NS,
+    address: str | None = "203.0.113.7",
+    user_agent: bytes = CHROME,
+    site_id: str | None = "my-blog",
+    path: str | None = None,
+    user_id: str | None = None,
+) -> Hit:
+    return Hit(received_ns, address, referrer, user_agent, site_id, path, user_id)
+
+
+def row_of(entry: Entry, salts: dict[int, bytes] = SALTS) -> dict[str, Any]:
+    row = enrich(entry, salts)
+    assert not isinstance(row, Skip)
+    return dict(zip(COLUMNS, row, strict=True))
+
+
+def visitor_of(entry: Entry, salts: dict[int, bytes] = SALTS) -> int:
+    visitor: int = row_of(entry, salts)["visitor"]
+    return visitor
+
+
+def test_a_hit_becomes_a_page_view_with_all_that_its_headers_tell() -> None:
+    """What the query said is kept, the rest is read from the headers."""
+    entry = hit(b"https://news.example/item?id=1", site_id="my-blog", path="/about?x=1", user_id="user-42")
+
+    row = row_of(entry)
+
+    assert {
+        "time": NOON,
+        "received_at": NOON,
+        "site_id": "my-blog",
+        "event_type": "page_view",
+        "path": "/about?x=1",
+        "visitor": row["visitor"],
+        "user_id": "user-42",
+        "referrer": "https://news.example/item?id=1",
+        "source": "news.example",
+        "browser": "Chrome",
+        "os": "Windows",
+        "device": "desktop",
+        "props": None,
+    } == row
+
+
+def test_an_event_keeps_its_own_time_type_and_props() -> None:
+    """An event's timestamp is its time, whenever it came in; props become JSON."""
+    entry = Event(
+        NOON_NS,
+        "203.0.113.7",
+        CHROME,
+        "my-blog",
+        "signup",
+        path="/join",
+        occurred_us=NOON_NS // 1_000 + 1,
+        referrer="https://my-blog/",
+        props={"plan": "free", "näive": True},
+    )
+
+    row = row_of(entry)
+
+    assert {
+        "time": NOON.replace(microsecond=250_001),
+        "received_at": NOON,
+        "site_id": "my-blog",
+        "event_type": "signup",
+        "path": "/join",
+        "visitor": row["visitor"],
+        "user_id": None,
+        "referrer": "https://my-blog/",
+        "source": None,
+        "browser": "Chrome",
+        "os": "Windows",
+        "device": "desktop",
+        "props": '{"plan":"free","näive":true}',
+    } == row
+
+
+@pytest.mark.parametrize("site_id", [None, ""])
+@pytest.mark.parametrize(
+    ("referrer", "host", "path"),
+    [
+        (b"https://example.com", "example.com", "/"),
+        (b"https://WWW.Example.com:8443/pricing?plan=free#top", "www.example.com", "/pricing"),
+        (b"http://user:password@example.com/a/b/", "example.com", "/a/b/"),
+        (b"http://[2001:db8::1]:8000/x", "2001:db8::1", "/x"),
+        ("https://bücher.example/straße".encode(), "bücher.example", "/straße"),
+    ],
+)
+def test_a_hit_that_names_no_site_belongs_to_its_referrer(
+    site_id: str | None, referrer: bytes, host: str, path: str
+) -> None:
+    """The host is taken in lower case and without a port, the path without its query."""
+    row = row_of(hit(referrer, site_id=site_id))
+
+    assert (host, path, None) == (row["site_id"], row["path"], row["source"])
+
+
+@pytest.mark.parametrize(
+    "referrer", [b"", b"about:blank", b"example.com/page", b"https://", b"http://[", b"file:///tmp/x.html", b"\xff\x00"]
+)
+def test_a_hit_without_site_or_host_is_skipped(referrer: bytes) -> None:
+    """A page that can't be told has no place in anybody's figures."""
+    assert Skip.NO_SITE is enrich(hit(referrer, site_id=None), SALTS)
+
+
+def test_a_hit_whose_site_is_too_long_is_skipped() -> None:
+    """128 characters is the longest site id, wherever it comes from."""
+    assert "é" * 128 == row_of(hit(site_id="é" * 128))["site_id"]
+    assert Skip.SITE_ID_TOO_LONG is enrich(hit(site_id="é" * 129), SALTS)
+    assert Skip.SITE_ID_TOO_LONG is enrich(hit(b"https://" + b"a" * 129 + b"/", site_id=None), SALTS)
+
+
+def test_long_values_of_a_hit_are_cut() -> None:
+    """Nobody checked a hit's values: path and referrer are cut at 2,048 characters."""
+    row = row_of(hit("https://x.example/é".encode() + "😀".encode() * 5_000, path="/" + "é" * 5_000))
+
+    assert ("/" + "é" * 2_047, ("https://x.example/é" + "😀" * 5_000)[:2_048]) == (row["path"], row["referrer"])
+
+
+def test_the_path_of_a_hit_with_a_site_is_the_referrers_when_none_is_given() -> None:
+    """The page that shows the image is the page that was viewed."""
+    assert "/post-1" == row_of(hit(b"https://blog.example/post-1?x=1"))["path"]
+    assert "/" == row_of(hit(b""))["path"]
+
+
+@pytest.mark.parametrize(("event_type", "path"), [("page_view", "/"), ("signup", "")])
+def test_an_event_without_path_has_the_root_only_if_it_is_a_view(event_type: str, path: str) -> None:
+    """A view is always of a page; anything else need not be, and where an event came from is not where it happened."""
+    entry = Event(NOON_NS, None, b"", "my-blog", event_type, referrer="https://news.example/item")
+
+    assert path == row_of(entry)["path"]
+
+
+def test_text_that_is_not_utf8_is_made_storable() -> None:
+    """HTTP promises no encoding of header values."""
+    row = row_of(hit(b"https://example.com/caf\xe9", user_agent=b"\xff\xfe", path="/"))
+
+    assert "https://example.com/caf\ufffd" == row["referrer"]
+
+
+# Visitors.
+
+
+def test_a_visitor_is_the_same_all_day() -> None:
+    """Whatever the page, the time of day or the referrer."""
+    first = hit(received_ns=TODAY * DAY_NS, path="/")
+    last = hit(b"https://news.example/", received_ns=(TODAY + 1) * DAY_NS - 1, path="/pricing")
+
+    assert visitor_of(first) == visitor_of(last)
+
+
+def test_an_event_and_a_hit_come_from_the_same_visitor() -> None:
+    """A page may use both ways."""
+    event = Event(NOON_NS, "203.0.113.7", CHROME, "my-blog", "page_view")
+
+    assert visitor_of(hit()) == visitor_of(event)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        hit(received_ns=NOON_NS + DAY_NS),
+        hit(site_id="my-shop"),
+        hit(address="203.0.113.8"),
+        hit(address=None),
+        hit(user_agent=b"curl/8.0"),
+        hit(user_id="user-42"),
+        # The same characters, divided otherwise.
+        hit(site_id="my-blog2", address="03.0.113.7"),
+        hit(address="203.0.113.7M", user_agent=CHROME[1:]),
+    ],
+)
+def test_another_day_site_address_or_browser_is_another_visitor(other: Hit) -> None:
+    """Visits can't be linked over days or sites."""
+    assert visitor_of(hit()) != visitor_of(other)
+
+
+def test_another_salt_is_another_visitor() -> None:
+    """Without the salt, trying out all addresses would find the visitor's."""
+    assert visitor_of(hit(), {TODAY: b"a" * SALT_BYTES}) != visitor_of(hit(), {TODAY: b"b" * SALT_BYTES})
+
+
+def test_the_salt_is_that_of_the_day_on_which_it_happened() -> None:
+    """An event that comes a day late still counts with its day's visitors."""
+    late = Event(NOON_NS + DAY_NS, "203.0.113.7", CHROME, "my-blog", "page_view", occurred_us=NOON_NS // 1_000)
+
+    assert visitor_of(hit()) == visitor_of(late, {TODAY: SALTS[TODAY]})
+
+
+def test_a_time_before_1970_has_its_own_day() -> None:
+    """Days are counted downwards, too."""
+    old = Event(NOON_NS, "203.0.113.7", CHROME, "my-blog", "page_view", occurred_us=-1)
+
+    assert visitor_of(hit(), {TODAY: b"a" * SALT_BYTES}) == visitor_of(old, {-1: b"a" * SALT_BYTES})
+
+
+def test_a_user_id_tells_a_visitor_by_itself() -> None:
+    """The same user is one visitor over days, addresses and browsers, and needs no salt."""
+    here = hit(user_id="user-42")
+    there = hit(received_ns=NOON_NS + 400 * DAY_NS, address="198.51.100.1", user_agent=b"curl/8.0", user_id="user-42")
+
+    assert visitor_of(here, {}) == visitor_of(there, {})
+
+
+def test_user_ids_of_two_sites_are_not_linked() -> None:
+    """`user-1` here and `user-1` there are two people."""
+    assert visitor_of(hit(user_id="user-1")) != visitor_of(hit(user_id="user-1", site_id="my-shop"))
+
+
+@pytest.mark.parametrize("user_id", ["", "x" * 129])
+def test_a_user_id_that_is_empty_or_too_long_counts_as_none(user_id: str) -> None:
+    """The image is served whatever the query says, so it is ignored rather than refused."""
+    row = row_of(hit(user_id=user_id))
+
+    assert (None, visitor_of(hit())) == (row["user_id"], row["visitor"])
+
+
+def test_the_address_is_not_in_a_row() -> None:
+    """Nothing but the salted hash depends on it."""
+    row, other = row_of(hit(b"https://news.example/")), row_of(hit(b"https://news.example/", address="198.51.100.1"))
+
+    assert "203.0.113.7" not in str(row)
+    assert {"visitor"} == {column for column in COLUMNS if row[column] != other[column]}
+
+
+TEXTS = st.text(max_size=300)
+ENTRIES = st.one_of(
+    st.builds(
+        Hit,
+        received_ns=st.integers(0, 4 * 10**18),
+        address=st.none() | TEXTS,
+        referrer=st.binary(max_size=300) | st.from_regex(rb"https?://[a-z.:\[\]@/?#-]{0,300}"),
+        user_agent=st.binary(max_size=2_000),
+        site_id=st.none() | TEXTS,
+        path=st.none() | TEXTS,
+        user_id=st.none() | TEXTS,
+    ),
+    st.builds(
+        Event,
+        received_ns=st.integers(0, 4 * 10**18),
+        address=st.none() | TEXTS,
+        user_agent=st.binary(max_size=2_000),
+        site_id=st.text(min_size=1, max_size=128),
+        event_type=st.text(min_size=1, max_size=64),
+        occurred_us=st.none() | st.integers(-(6 * 10**16), 4 * 10**15),
+        referrer=st.none() | TEXTS,
+        props=st.none() | st.dictionaries(TEXTS, st.none() | st.booleans() | st.floats() | TEXTS, max_size=5),
+    ),
+)
+
+
+@given(ENTRIES)
+def test_whatever_comes_can_be_stored_or_is_skipped(entry: Entry) -> None:
+    """One entry that can't be stored would keep all that come after it out of the database."""
+    row = enrich(entry, dict.fromkeys([_day_of(entry)], b"0" * SALT_BYTES))
+
+    if not isinstance(row, Skip):
+        values: dict[str, Any] = dict(zip(COLUMNS, row, strict=True))
+        for value in row:
+            assert not isinstance(value, str) or value.encode().decode() == value
+        assert -(2**127) <= values["visitor"] < 2**127
+        assert 1 <= len(values["site_id"]) <= 128
+
+
+def _day_of(entry: Entry) -> int:
+    occurred_us = entry.occurred_us if isinstance(entry, Event) else None
+    return (entry.received_ns // 1_000 if occurred_us is None else occurred_us) // (DAY_NS // 1_000)
+
+
+# Sources.
+
+
+@pytest.mark.parametrize(
+    ("referrer", "source"),
+    [
+        ("https://www.google.com/", "Google"),
+        ("https://google.de/search?q=x", "Google"),
+        ("https://www.google.co.uk/", "Google"),
+        ("https://www.google.com.br/", "Google"),
+        ("android-app://com.google.android.googlequicksearchbox/", "Google"),
+        ("https://mail.google.com/mail/u/0/", "Gmail"),
+        ("https://www.bing.com/search?q=x", "Bing"),
+        ("https://duckduckgo.com/", "DuckDuckGo"),
+        ("https://search.yahoo.co.jp/search", "Yahoo"),
+        ("https://yandex.ru/", "Yandex"),
+        ("http://www.baidu.com/link?url=x", "Baidu"),
+        ("https://www.ecosia.org/", "Ecosia"),
+        ("https://l.facebook.com/l.php", "Facebook"),
+        ("https://t.co/abc", "X"),
+        ("https://mobile.twitter.com/", "X"),
+        ("https://www.linkedin.com/feed/", "LinkedIn"),
+        ("https://old.reddit.com/r/python/", "Reddit"),
+        ("https://news.ycombinator.com/item?id=1", "Hacker News"),
+        ("https://youtu.be/x", "YouTube"),
+        ("https://github.com/x/y", "GitHub"),
+        ("https://l.instagram.com/", "Instagram"),
+        ("https://www.pinterest.co.uk/pin/1", "Pinterest"),
+        ("https://de.wikipedia.org/wiki/X", "Wikipedia"),
+        ("https://www.news.example:8080/x", "news.example"),
+        ("https://not-google.com/", "not-google.com"),
+        ("https://google.example/", "google.example"),
+        ("https://x.com.example/", "x.com.example"),
+        ("https://localhost/", "localhost"),
+        ("about:blank", None),
+        ("nonsense", None),
+        (None, None),
+    ],
+)
+def test_a_source_is_named_for_its_host(referrer: str | None, source: str | None) -> None:
+    """Well-known sites have their names, others their host without `www.`."""
+    entry = Event(NOON_NS, None, b"", "my-blog", "page_view", referrer=referrer)
+
+    assert source == row_of(entry)["source"]
+
+
+@pytest.mark.parametrize("site_id", ["example.com", "www.example.com", "Example.COM"])
+@pytest.mark.parametrize("referrer", [b"https://example.com/", b"https://www.example.com/", b"http://EXAMPLE.com:81"])
+def test_a_visit_from_the_same_site_has_no_source(site_id: str, referrer: bytes) -> None:
+    """Going on to another page brings nobody new."""
+    assert row_of(hit(referrer, site_id=site_id))["source"] is None
+
+
+# Browsers.
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "browser", "system", "device"),
+    [
+        (CHROME.decode(), "Chrome", "Windows", "desktop"),
+        (
+            (
+                "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_9_1) AppleWebKit/537.73.11 (KHTML, like Gecko) "
+                "Version/7.0.1 Safari/537.73.11"
+            ),
+            "Safari",
+            "Mac OS X",
+            "desktop",
+        ),
+        (
+            "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:27.0) Gecko/20100101 Firefox/27.0",
+            "Firefox",
+            "Ubuntu",
+            "desktop",
+        ),
+        (
+            (
+                "Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/116.0.0.0 "
+                "Safari/537.36"
+            ),
+            "Chrome",
+            "Chrome OS",
+            "desktop",
+        ),
+        (
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
+                "Version/17.0 Mobile/15E148 Safari/604.1"
+            ),
+            "Mobile Safari",
+            "iOS",
+            "mobile",
+        ),
+        (
+            (
+                "Mozilla/5.0 (iPad; CPU OS 17_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
+                "Version/17.0 Mobile/15E148 Safari/604.1"
+            ),
+            "Mobile Safari",
+            "iOS",
+            "tablet",
+        ),
+        (
+            (
+                "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/116.0.0.0 "
+                "Mobile Safari/537.36"
+            ),
+            "Chrome Mobile",
+            "Android",
+            "mobile",
+        ),
+        (
+            (
+                "Mozilla/5.0 (Linux; Android 13; SM-X900) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/116.0.0.0 "
+                "Safari/537.36"
+            ),
+            "Chrome",
+            "Android",
+            "tablet",
+        ),
+        ("Mozilla/5.0 (Android 14; Tablet; rv:130.0) Gecko/130.0 Firefox/130.0", "Firefox Mobile", "Android", "tablet"),
+        ("Mozilla/5.0 (Mobile; rv:48.0) Gecko/48.0 Firefox/48.0 KAIOS/2.5", "Firefox Mobile", "KaiOS", "mobile"),
+        ("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", "Googlebot", None, "bot"),
+        (
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 6_0 like Mac OS X) AppleWebKit/536.26 (KHTML, like Gecko) "
+                "Version/6.0 Mobile/10A5376e Safari/8536.25 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+            ),
+            "Googlebot",
+            "iOS",
+            "bot",
+        ),
+        ("curl/8.0", "curl", None, None),
+        ("", None, None, None),
+    ],
+)
+def test_a_user_agent_tells_browser_system_and_device(
+    user_agent: str, browser: str | None, system: str | None, device: str | None
+) -> None:
+    """Families are named as ua-parser names them; what it does not know stays empty."""
+    row = row_of(hit(user_agent=user_agent.encode()))
+
+    assert (browser, system, device) == (row["browser"], row["os"], row["device"])
+
+
+def test_a_long_user_agent_is_judged_by_its_beginning() -> None:
+    """The time it takes is bounded, whatever a stranger sends."""
+    row = row_of(hit(user_agent=b"curl/8.0 " + b"x" * 60_000 + b" (compatible; Googlebot/2.1)"))
+
+    assert ("curl", None) == (row["browser"], row["device"])

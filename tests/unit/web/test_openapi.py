@@ -1,0 +1,124 @@
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from openapi_spec_validator import validate
+
+from footfall import entry as event
+from footfall.problem import CONTENT_TYPE, FieldError, Problem
+from footfall.status.service import Ledger
+from footfall.web import openapi
+from footfall.web.stats import MAX_PATHS, StatsAnswer, StatsQuery, parse_query
+
+DOCUMENT = openapi.document()
+
+
+def operation(path: str, method: str = "get") -> dict[str, Any]:
+    found: dict[str, Any] = DOCUMENT["paths"][path][method]
+    return found
+
+
+def parameters(path: str) -> dict[str, dict[str, Any]]:
+    return {parameter["name"]: parameter["schema"] for parameter in operation(path)["parameters"]}
+
+
+def member(shape: str, name: str) -> dict[str, Any]:
+    """The schema of a member, without the null it may be instead."""
+    schema: dict[str, Any] = DOCUMENT["components"]["schemas"][shape]["properties"][name]
+    found: dict[str, Any] = schema.get("anyOf", [schema])[0]
+    return found
+
+
+def problems() -> Iterator[tuple[str, dict[str, Any]]]:
+    for item in DOCUMENT["paths"].values():
+        for described in item.values():
+            for status, response in described["responses"].items():
+                if CONTENT_TYPE in response.get("content", {}):
+                    yield status, response["content"][CONTENT_TYPE]["example"]
+
+
+def test_the_document_is_valid() -> None:
+    """It is OpenAPI 3.1, and JSON."""
+    validate(json.loads(json.dumps(DOCUMENT)))
+
+    assert DOCUMENT["openapi"].startswith("3.1")
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "statuses"),
+    [
+        ("/track", "get", {"200", "302"}),
+        ("/track", "options", {"204"}),
+        ("/event", "post", {"202", "400", "413", "415", "422", "503"}),
+        ("/event", "options", {"204"}),
+        ("/stats", "get", {"200", "401", "403", "422", "503"}),
+        ("/ledger", "get", {"200", "401", "403"}),
+        ("/metrics", "get", {"200", "401", "403"}),
+        ("/healthz", "get", {"200"}),
+        ("/readyz", "get", {"200", "503"}),
+    ],
+)
+def test_every_status_is_described(path: str, method: str, statuses: set[str]) -> None:
+    """Each endpoint lists what it may answer."""
+    assert statuses == set(operation(path, method)["responses"])
+
+
+def test_the_limits_are_those_that_are_checked() -> None:
+    """What the document says a field may hold is what the code lets in."""
+    assert parameters("/stats")["site_id"]["maxLength"] == event.MAX_SITE_ID
+    assert parameters("/stats")["limit"]["maximum"] == MAX_PATHS
+    assert parameters("/stats")["limit"]["minimum"] == 1
+    assert parameters("/stats")["limit"]["default"] == 10
+    assert {
+        name: member("EventBody", name)["maxLength"]
+        for name in ("site_id", "event_type", "path", "user_id", "referrer")
+    } == {
+        "site_id": event.MAX_SITE_ID,
+        "event_type": event.MAX_EVENT_TYPE,
+        "path": event.MAX_PATH,
+        "user_id": event.MAX_USER_ID,
+        "referrer": event.MAX_REFERRER,
+    }
+    assert member("EventBody", "props")["maxProperties"] == event.MAX_PROPS
+    assert DOCUMENT["components"]["schemas"]["EventBody"]["required"] == ["site_id", "event_type"]
+
+
+def test_the_parameters_of_stats_are_those_it_reads() -> None:
+    """All of them, and only the site is required."""
+    assert list(parameters("/stats")) == ["site_id", "date", "from", "to", "limit"]
+    assert parse_query([("site_id", "site")]) == StatsQuery("site")
+
+
+def test_the_examples_are_real() -> None:
+    """What is shown as sent is accepted, and what is shown as answered has the answer's very form."""
+    [sent] = {
+        json.dumps(content["example"]) for content in operation("/event", "post")["requestBody"]["content"].values()
+    }
+    answered = operation("/stats")["responses"]["200"]["content"]["application/json"]["example"]
+    account = operation("/ledger")["responses"]["200"]["content"]["application/json"]["example"]
+
+    event.parse_event(sent.encode(), received_ns=1_800_000_000_000_000_000, address=None, user_agent=b"")
+    assert json.dumps(answered, separators=(",", ":")).encode() == msgspec.json.encode(
+        msgspec.convert(answered, StatsAnswer)
+    )
+    assert account == msgspec.to_builtins(msgspec.convert(account, Ledger))
+
+
+@pytest.mark.parametrize(("status", "example"), list(problems()))
+def test_the_problems_look_as_they_are_sent(status: str, example: dict[str, Any]) -> None:
+    """An example of an error has the members, in the order, that the code writes."""
+    sent = Problem(int(status), example["detail"], [FieldError(**fault) for fault in example.get("errors", [])])
+
+    assert sent.body() == json.dumps(example, separators=(",", ":")).encode()
+
+
+def test_only_data_needs_the_token() -> None:
+    """The document names the token where it may be asked for, and nowhere else."""
+    guarded = {
+        path for path, item in DOCUMENT["paths"].items() for described in item.values() if "security" in described
+    }
+
+    assert guarded == {"/stats", "/ledger", "/metrics"}
+    assert DOCUMENT["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
