@@ -3,7 +3,7 @@
 A broker is added by a class like `Kafka` and its entry in `BROKERS`. Tests share one that `make services` started, each
 with a topic of its own; a test that kills its broker starts one of its own.
 
-As a program, `python -m brokers URL GROUP alone|shared`, this is the process of a `Consumer`.
+As a program, `python -m brokers URL GROUP exclusive|shared`, this is the process of a `Consumer`.
 """
 
 import logging
@@ -22,13 +22,13 @@ from urllib.parse import urlsplit
 import pytest
 from pika import BlockingConnection, URLParameters
 
-from footfall.errors import TurnOverError
+from footfall.errors import AssignmentLostError
 from footfall.queue.broker.drivers import open_subscription
 from footfall.queue.broker.rabbitmq import PARTITIONS
 from harness import eventually, free_port
 
 ROOT = Path(__file__).parent.parent
-ALONE = "alone"
+EXCLUSIVE = "exclusive"
 SHARED = "shared"
 GROUPS = ("footfall-visit_log", "footfall-database")
 
@@ -207,23 +207,23 @@ def run_service(script: str, environment: dict[str, str], *arguments: str) -> No
 class Consumer:
     """A consumer in a process of its own, which never says where the next one may begin."""
 
-    def __init__(self, directory: Path, url: str, group: str, *, is_alone: bool) -> None:
+    def __init__(self, directory: Path, url: str, group: str, *, is_exclusive: bool) -> None:
         self._output = directory / f"consumer-{uuid.uuid4().hex}"
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "brokers", url, group, ALONE if is_alone else SHARED],
+                [sys.executable, "-m", "brokers", url, group, EXCLUSIVE if is_exclusive else SHARED],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=Path(__file__).parent,
             )
 
-    def has_turn(self) -> bool:
-        return _TURN in self._lines()
+    def has_assignment(self) -> bool:
+        return _ASSIGNED in self._lines()
 
     def read(self) -> list[str]:
-        """The values that it has got in the turn that it has now; none when it has none."""
+        """The values that it has got in its present assignment; none without one."""
         lines = self._lines()
-        since = max((number for number, line in enumerate(lines) if line in {_TURN, _OVER}), default=len(lines))
+        since = max((number for number, line in enumerate(lines) if line in {_ASSIGNED, _OVER}), default=len(lines))
         return [line.removeprefix(_VALUE) for line in lines[since:] if line.startswith(_VALUE)]
 
     def warnings(self) -> list[str]:
@@ -246,7 +246,7 @@ class Consumer:
         return self._output.read_text().splitlines()
 
 
-_TURN = "turn"
+_ASSIGNED = "assigned"
 _OVER = "over"
 _VALUE = "value "
 
@@ -260,10 +260,10 @@ def _consume(url: str, group: str, how: str) -> None:
     logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    with closing(open_subscription(url, group, is_alone=how == ALONE)) as subscription:
-        while subscription.wait_for_turn(stop):
-            _say(_TURN)
-            with suppress(TurnOverError):
+    with closing(open_subscription(url, group, is_exclusive=how == EXCLUSIVE)) as subscription:
+        while subscription.wait_for_assignment(stop):
+            _say(_ASSIGNED)
+            with suppress(AssignmentLostError):
                 while not stop.is_set():
                     for message in subscription.poll(0.1, is_full=False):
                         _say(f"{_VALUE}{message.value.decode()}")

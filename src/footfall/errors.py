@@ -31,8 +31,8 @@ class QueueBrokenError(FootfallError):
     """A commit failed at its last step: whether it took place will be known only after a new start."""
 
 
-class TurnOverError(FootfallError):
-    """Another consumer is to go on: forget what is not written, and wait for the next turn."""
+class AssignmentLostError(FootfallError):
+    """Another consumer goes on: forget what is not written yet, and wait for the next assignment."""
 
 
 class DamagedFileError(FootfallError):

@@ -50,7 +50,7 @@ def read_duckdb(directory: Path) -> list[str]:
         return [path for (path,) in database.execute("SELECT path FROM events ORDER BY rowid").fetchall()]
 
 
-def clickhouse_kind(server: ClickhouseServer, *, is_alone: bool) -> Kind:
+def clickhouse_kind(server: ClickhouseServer, *, is_exclusive: bool) -> Kind:
     @contextmanager
     def opened(directory: Path) -> Iterator[ClickhouseDatabase]:
         name = f"sink_{blake2b(bytes(directory), digest_size=8).hexdigest()}"
@@ -59,7 +59,7 @@ def clickhouse_kind(server: ClickhouseServer, *, is_alone: bool) -> Kind:
 
     @contextmanager
     def open_sink(directory: Path) -> Iterator[Sink]:
-        with opened(directory) as database, closing(ClickhouseSink(database, is_alone=is_alone)) as sink:
+        with opened(directory) as database, closing(ClickhouseSink(database, is_exclusive=is_exclusive)) as sink:
             yield sink
 
     def read(directory: Path) -> list[str]:
@@ -81,8 +81,8 @@ def group_of(name: str) -> Sequence[pytest.MarkDecorator]:
 KINDS: dict[str, Callable[[pytest.FixtureRequest], Kind]] = {
     "visit_log": lambda _: Kind(open_visit_log, read_visit_log),
     "duckdb": lambda _: Kind(open_duckdb, read_duckdb),
-    "clickhouse": lambda request: clickhouse_kind(request.getfixturevalue("clickhouse"), is_alone=True),
-    "clickhouse_shared": lambda request: clickhouse_kind(request.getfixturevalue("clickhouse"), is_alone=False),
+    "clickhouse": lambda request: clickhouse_kind(request.getfixturevalue("clickhouse"), is_exclusive=True),
+    "clickhouse_shared": lambda request: clickhouse_kind(request.getfixturevalue("clickhouse"), is_exclusive=False),
 }
 
 

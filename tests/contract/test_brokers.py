@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from brokers import BROKERS, GROUPS, Broker, Consumer, require
-from footfall.errors import TurnOverError
+from footfall.errors import AssignmentLostError
 from footfall.queue.base import Message, Publisher, Subscription
 from footfall.queue.broker.drivers import open_publisher, open_subscription
 from harness import eventually
@@ -70,8 +70,8 @@ class Consumers:
         self._directory = directory
         self._opened: list[Consumer] = []
 
-    def open(self, url: str, *, is_alone: bool) -> Consumer:
-        self._opened.append(Consumer(self._directory, url, GROUP, is_alone=is_alone))
+    def open(self, url: str, *, is_exclusive: bool) -> Consumer:
+        self._opened.append(Consumer(self._directory, url, GROUP, is_exclusive=is_exclusive))
         return self._opened[-1]
 
     def kill(self) -> None:
@@ -79,16 +79,16 @@ class Consumers:
             consumer.kill()
 
 
-def open_in_turn(url: str, *, is_alone: bool = True) -> Subscription:
-    """A subscription whose turn it is."""
-    subscription = open_subscription(url, GROUP, is_alone=is_alone)
-    take_turn(subscription)
+def open_assigned(url: str, *, is_exclusive: bool = True) -> Subscription:
+    """A subscription that has its assignment."""
+    subscription = open_subscription(url, GROUP, is_exclusive=is_exclusive)
+    await_assignment(subscription)
     return subscription
 
 
-def take_turn(subscription: Subscription) -> None:
+def await_assignment(subscription: Subscription) -> None:
     with stop_after(READ_S) as stop:
-        assert subscription.wait_for_turn(stop)
+        assert subscription.wait_for_assignment(stop)
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def read(subscription: Subscription, count: int) -> list[Message]:
 
 def read_again(url: str, count: int) -> list[bytes]:
     """The values that the next consumer gets, at least so many."""
-    with closing(open_in_turn(url)) as subscription:
+    with closing(open_assigned(url)) as subscription:
         return sorted(message.value for message in read(subscription, count))
 
 
@@ -133,7 +133,7 @@ def test_messages_of_a_key_keep_their_order(url: str, publisher: Publisher) -> N
     for key, value in sent:
         publisher.publish(key, value.encode())
 
-    with closing(open_in_turn(url)) as subscription:
+    with closing(open_assigned(url)) as subscription:
         messages = read(subscription, len(sent))
 
     for key in ("a", "b", "c"):
@@ -147,7 +147,7 @@ def test_what_is_confirmed_can_be_read(url: str, publisher: Publisher) -> None:
     """By one who comes later, and by one who is there."""
     publisher.publish("source", b"before")
 
-    with closing(open_in_turn(url)) as subscription:
+    with closing(open_assigned(url)) as subscription:
         assert [b"before"] == [message.value for message in read(subscription, 1)]
         publisher.publish("source", b"after")
         assert [b"after"] == [message.value for message in read(subscription, 1)]
@@ -167,7 +167,7 @@ def test_next_consumer_begins_where_it_was_told_to(url: str, publisher: Publishe
     """Everywhere at the offset that the last one gave, and at the first message where it gave none."""
     for number in range(10):
         publisher.publish("source", b"%d" % number)
-    with closing(open_in_turn(url)) as subscription:
+    with closing(open_assigned(url)) as subscription:
         messages = read(subscription, 10)
         subscription.resume_at(messages[6].partition, messages[6].offset)
 
@@ -177,19 +177,21 @@ def test_next_consumer_begins_where_it_was_told_to(url: str, publisher: Publishe
 def test_nothing_is_lost_when_a_consumer_goes_without_a_word(url: str, publisher: Publisher) -> None:
     """What it was given is given again."""
     values = publish_numbers(publisher, 20)
-    with closing(open_in_turn(url)) as subscription:
+    with closing(open_assigned(url)) as subscription:
         read(subscription, 20)
 
     assert values == read_again(url, 20)
 
 
-@pytest.mark.parametrize("is_alone", [True, False])
-def test_turn_that_is_waited_for_again_begins_again(url: str, publisher: Publisher, *, is_alone: bool) -> None:
-    """An output that can't be opened makes its consumer wait anew, though nobody took its turn."""
+@pytest.mark.parametrize("is_exclusive", [True, False])
+def test_assignment_that_is_waited_for_again_begins_again(
+    url: str, publisher: Publisher, *, is_exclusive: bool
+) -> None:
+    """An output that can't be opened makes its consumer wait again, though nobody took its assignment."""
     values = publish_numbers(publisher, 20)
-    with closing(open_in_turn(url, is_alone=is_alone)) as subscription:
+    with closing(open_assigned(url, is_exclusive=is_exclusive)) as subscription:
         read(subscription, 1)
-        take_turn(subscription)
+        await_assignment(subscription)
 
         assert values == sorted(message.value for message in read(subscription, 20))
 
@@ -199,11 +201,11 @@ def test_rewound_partition_begins_again(url: str, publisher: Publisher) -> None:
     values = [b"%d" % number for number in range(5)]
     for value in values:
         publisher.publish("source", value)
-    with closing(open_in_turn(url)) as subscription:
+    with closing(open_assigned(url)) as subscription:
         last = read(subscription, 5)[-1]
         subscription.resume_at(last.partition, last.offset + 1)
 
-    with closing(open_in_turn(url)) as subscription:
+    with closing(open_assigned(url)) as subscription:
         subscription.rewind(last.partition)
         assert values == [message.value for message in read(subscription, 5)]
         subscription.rewind(last.partition)
@@ -213,11 +215,11 @@ def test_rewound_partition_begins_again(url: str, publisher: Publisher) -> None:
 def test_other_groups_are_not_moved(url: str, publisher: Publisher) -> None:
     """Each sink's consumers have all messages for themselves."""
     values = publish_numbers(publisher, 10)
-    with closing(open_in_turn(url)) as subscription:
+    with closing(open_assigned(url)) as subscription:
         for message in read(subscription, 10):
             subscription.resume_at(message.partition, message.offset + 1)
-        with closing(open_subscription(url, OTHER_GROUP, is_alone=True)) as other:
-            take_turn(other)
+        with closing(open_subscription(url, OTHER_GROUP, is_exclusive=True)) as other:
+            await_assignment(other)
             assert values == sorted(message.value for message in read(other, 10))
 
 
@@ -225,7 +227,7 @@ def test_lag_is_what_was_not_given_yet(url: str, publisher: Publisher) -> None:
     """Nothing once all is given."""
     publish_numbers(publisher, 20)
 
-    with closing(open_in_turn(url)) as subscription:
+    with closing(open_assigned(url)) as subscription:
         messages: list[Message] = []
         while not messages:
             messages += subscription.poll(0.1, is_full=False)
@@ -234,10 +236,10 @@ def test_lag_is_what_was_not_given_yet(url: str, publisher: Publisher) -> None:
         eventually(0, subscription.lag)
 
 
-def test_full_consumer_gets_none_and_keeps_its_turn(broker: Broker, url: str, publisher: Publisher) -> None:
+def test_full_consumer_gets_none_and_keeps_its_assignment(broker: Broker, url: str, publisher: Publisher) -> None:
     """For longer than a silent one would."""
     values = publish_numbers(publisher, 20)
-    with closing(open_in_turn(url)) as subscription:
+    with closing(open_assigned(url)) as subscription:
         got = list(read(subscription, 1))
         until = time.monotonic() + 2 * broker.max_session_s
         while time.monotonic() < until:
@@ -253,13 +255,13 @@ def test_standby_waits_until_the_other_goes(
 ) -> None:
     """It says so once, and has all messages then, whichever way the other went."""
     values = [value.decode() for value in publish_numbers(publisher, 20)]
-    holder = consumers.open(url, is_alone=True)
+    holder = consumers.open(url, is_exclusive=True)
     eventually(values, lambda: sorted(holder.read()), READ_S)
-    standby = consumers.open(url, is_alone=True)
+    standby = consumers.open(url, is_exclusive=True)
     eventually(1, lambda: len(standby.warnings()), READ_S)
     publisher.publish("source", b"late")
     eventually([*values, "late"], lambda: sorted(holder.read()), READ_S)
-    assert not standby.has_turn()
+    assert not standby.has_assignment()
 
     end(holder)
 
@@ -272,9 +274,9 @@ def test_consumers_share_and_one_has_all_when_the_other_dies(
 ) -> None:
     """Each message is with one of the two, and none is lost with the one that is killed."""
     values = [value.decode() for value in publish_numbers(publisher, 40)]
-    first = consumers.open(url, is_alone=False)
+    first = consumers.open(url, is_exclusive=False)
     eventually(values, lambda: sorted(first.read()), READ_S)
-    second = consumers.open(url, is_alone=False)
+    second = consumers.open(url, is_exclusive=False)
     eventually(True, lambda: bool(second.read()), READ_S)
     eventually(values, lambda: sorted(first.read() + second.read()), READ_S)
     assert first.read()
@@ -284,23 +286,23 @@ def test_consumers_share_and_one_has_all_when_the_other_dies(
     eventually(values, lambda: sorted(first.read()), READ_S)
 
 
-def test_turn_is_over_when_another_takes_its_part(url: str, publisher: Publisher, consumers: Consumers) -> None:
+def test_assignment_ends_when_another_takes_its_part(url: str, publisher: Publisher, consumers: Consumers) -> None:
     """`poll` says so, and all that no `resume_at` was past is given again, to whoever has its partition now."""
     values = [value.decode() for value in publish_numbers(publisher, 40)]
-    with closing(open_in_turn(url, is_alone=False)) as subscription:
+    with closing(open_assigned(url, is_exclusive=False)) as subscription:
         read(subscription, 40)
-        other = consumers.open(url, is_alone=False)
-        with pytest.raises(TurnOverError):
+        other = consumers.open(url, is_exclusive=False)
+        with pytest.raises(AssignmentLostError):
             read(subscription, 1)
-        take_turn(subscription)
+        await_assignment(subscription)
         mine: list[str] = []
 
         def read_by_both() -> list[str]:
             try:
                 mine.extend(message.value.decode() for message in subscription.poll(0.1, is_full=False))
-            except TurnOverError:
+            except AssignmentLostError:
                 mine.clear()
-                take_turn(subscription)
+                await_assignment(subscription)
             return sorted(mine + other.read())
 
         eventually(values, read_by_both, READ_S)
@@ -308,7 +310,7 @@ def test_turn_is_over_when_another_takes_its_part(url: str, publisher: Publisher
 
 
 def test_broker_that_is_not_there_is_told_in_time(private: Broker) -> None:
-    """`publish` raises, and who waits for a turn goes on waiting until it is told to stop."""
+    """`publish` raises, and a consumer waits for its assignment until it is told to stop."""
     url = private.url(new_topic())
     began = time.monotonic()
     with closing(open_publisher(url)) as publisher, pytest.raises(OSError, match=r".+"):
@@ -316,8 +318,8 @@ def test_broker_that_is_not_there_is_told_in_time(private: Broker) -> None:
     assert time.monotonic() - began < PUBLISH_S
 
     began = time.monotonic()
-    with closing(open_subscription(url, GROUP, is_alone=True)) as subscription, stop_after(1.0) as stop:
-        assert not subscription.wait_for_turn(stop)
+    with closing(open_subscription(url, GROUP, is_exclusive=True)) as subscription, stop_after(1.0) as stop:
+        assert not subscription.wait_for_assignment(stop)
     assert time.monotonic() - began < PUBLISH_S
 
 
@@ -325,14 +327,14 @@ def test_confirmed_outlives_the_brokers_death(private: Broker, caplog: pytest.Lo
     """While it is away nothing is confirmed or given; once it is back both sides go on by themselves."""
     private.start()
     url = private.url(new_topic())
-    with closing(open_publisher(url)) as publisher, closing(open_in_turn(url)) as subscription:
+    with closing(open_publisher(url)) as publisher, closing(open_assigned(url)) as subscription:
         values = publish_numbers(publisher, 20)
         read(subscription, 20)
 
         private.kill()
         with pytest.raises(OSError, match=r".+"):
             publisher.publish("source", b"published again")
-        with suppress(OSError, TurnOverError):
+        with suppress(OSError, AssignmentLostError):
             assert [] == list(subscription.poll(0.1, is_full=False))
 
         private.start()
@@ -343,8 +345,8 @@ def test_confirmed_outlives_the_brokers_death(private: Broker, caplog: pytest.Lo
         def read_on() -> bool:
             try:
                 got.update(message.value for message in subscription.poll(0.1, is_full=False))
-            except TurnOverError:
-                take_turn(subscription)
+            except AssignmentLostError:
+                await_assignment(subscription)
             except OSError:
                 return False
             return {b"0039", b"published again"} <= got

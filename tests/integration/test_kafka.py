@@ -61,8 +61,10 @@ def test_footfalls_with_topics_of_their_own_do_not_wait_for_each_other() -> None
     with ExitStack() as opened:
         for _ in range(2):
             url = broker.url(f"test-{uuid.uuid4().hex}")
-            subscription = opened.enter_context(closing(open_subscription(url, "footfall-visit_log", is_alone=True)))
-            assert subscription.wait_for_turn(threading.Event())
+            subscription = opened.enter_context(
+                closing(open_subscription(url, "footfall-visit_log", is_exclusive=True))
+            )
+            assert subscription.wait_for_assignment(threading.Event())
             assert [] == list(subscription.poll(0.1, is_full=False))
 
 

@@ -41,17 +41,17 @@ def topic(broker: RabbitMQ) -> Iterator[str]:
 @pytest.fixture
 def consumers(broker: RabbitMQ, topic: str, tmp_path: Path) -> Iterator[list[Consumer]]:
     """Three that share, in processes of their own."""
-    opened = [Consumer(tmp_path, broker.url(topic), GROUP, is_alone=False) for _ in range(3)]
+    opened = [Consumer(tmp_path, broker.url(topic), GROUP, is_exclusive=False) for _ in range(3)]
     yield opened
     for consumer in opened:
         consumer.kill()
 
 
-def take_turn(subscription: Subscription) -> None:
+def await_assignment(subscription: Subscription) -> None:
     too_long = threading.Event()
     timer = threading.Timer(WAIT_S, too_long.set)
     timer.start()
-    assert subscription.wait_for_turn(too_long)
+    assert subscription.wait_for_assignment(too_long)
     timer.cancel()
 
 
@@ -70,8 +70,8 @@ def test_largest_batch_goes_through(broker: RabbitMQ, topic: str) -> None:
         for value in values:
             publisher.publish("source", value)
 
-    with closing(open_subscription(broker.url(topic), GROUP, is_alone=True)) as subscription:
-        take_turn(subscription)
+    with closing(open_subscription(broker.url(topic), GROUP, is_exclusive=True)) as subscription:
+        await_assignment(subscription)
         assert values == [message.value for message in read(subscription, 3)]
 
 
@@ -93,10 +93,10 @@ def test_queue_of_another_type_is_refused(broker: RabbitMQ, topic: str) -> None:
     with closing(open_publisher(url)) as publisher, pytest.raises(BadSettingError, match=r"queue\.url: .* stream"):
         publisher.publish("source", b"value")
     with (
-        closing(open_subscription(url, GROUP, is_alone=True)) as subscription,
+        closing(open_subscription(url, GROUP, is_exclusive=True)) as subscription,
         pytest.raises(BadSettingError, match=r"queue\.url: .* stream"),
     ):
-        subscription.wait_for_turn(threading.Event())
+        subscription.wait_for_assignment(threading.Event())
 
 
 @pytest.mark.parametrize(
@@ -142,11 +142,11 @@ def test_full_disk_stops_who_publishes_and_not_who_reads(tmp_path: Path, broker:
         private.start()
         with (
             closing(open_publisher(url)) as publisher,
-            closing(open_subscription(url, GROUP, is_alone=True)) as subscription,
+            closing(open_subscription(url, GROUP, is_exclusive=True)) as subscription,
         ):
             for number in range(50):
                 publisher.publish("source", str(number).encode())
-            take_turn(subscription)
+            await_assignment(subscription)
             first = read(subscription, 1)
 
             set_disk_limit(tmp_path, url, "1000000GB")

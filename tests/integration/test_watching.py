@@ -101,7 +101,7 @@ def test_metrics_tell_what_the_relay_did_and_whose_turn_it_is(footfall: Footfall
         return {
             (family.name, sample.labels.get("sink")): sample.value
             for family in families
-            if family.name.startswith("footfall_relay_") or family.name == telemetry.SINK_HAS_TURN
+            if family.name.startswith("footfall_relay_") or family.name == telemetry.SINK_HAS_ASSIGNMENT
             for sample in family.samples
         }
 
@@ -109,7 +109,7 @@ def test_metrics_tell_what_the_relay_did_and_whose_turn_it_is(footfall: Footfall
         (telemetry.RELAY_CONFIRMED, None): 1,
         (telemetry.RELAY_CONFIRMED_ENTRIES, None): 1,
         (telemetry.RELAY_FAILED, None): 0,
-        (telemetry.SINK_HAS_TURN, "visit_log"): 1,
-        (telemetry.SINK_HAS_TURN, "database"): 1,
+        (telemetry.SINK_HAS_ASSIGNMENT, "visit_log"): 1,
+        (telemetry.SINK_HAS_ASSIGNMENT, "database"): 1,
     }
     eventually(expected, metrics)

@@ -224,7 +224,7 @@ def _sample_names() -> set[str]:
         lag_batches={VISIT_LOG: 1},
         lag_seconds={VISIT_LOG: 1.0},
         bytes=1,
-        has_turn={VISIT_LOG: True},
+        has_assignment={VISIT_LOG: True},
         relay=RelayAccount(),
     )
     text = ServiceStatus(lambda: told, sinks=(VISIT_LOG,), checks={}).answer("/metrics").body.decode()

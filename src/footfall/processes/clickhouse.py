@@ -36,13 +36,13 @@ def run(
         if database is None:
             return
         held.enter_context(closing(database))
-        is_alone = not settings.queue.is_broker
+        is_exclusive = not settings.queue.is_broker
 
         def open_sink() -> ClickhouseSink:
-            return ClickhouseSink(database, is_alone=is_alone)
+            return ClickhouseSink(database, is_exclusive=is_exclusive)
 
         reports = ClickhouseReports(database, limit_s=LIMIT_S)
-        work(lifeline, settings, roles, access, listener, Database(open_sink, reports, is_alone))
+        work(lifeline, settings, roles, access, listener, Database(open_sink, reports, is_exclusive))
 
 
 def _wait_for(url: str, stop: threading.Event) -> ClickhouseDatabase | None:

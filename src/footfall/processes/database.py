@@ -12,7 +12,7 @@ from footfall.database.reports import Reports
 from footfall.processes.parts import DATABASE_PRESENCE, PROCESSOR, REPORTING, open_feed, presence, service_status
 from footfall.processes.web import serve
 from footfall.queue.broker.tracing import open_tracing
-from footfall.queue.consumer import take_turns
+from footfall.queue.consumer import consume
 from footfall.queue.sink import DATABASE, Sink
 from footfall.status.access import ReportAccess
 from footfall.supervisor import Lifeline
@@ -25,12 +25,12 @@ class Database(Struct, frozen=True):
     Attributes:
         open_sink: opens the sink as the database is now.
         reports: reads it.
-        is_alone: one processor at a time can write.
+        is_exclusive: one processor at a time can write.
     """
 
     open_sink: Callable[[], Sink]
     reports: Reports
-    is_alone: bool
+    is_exclusive: bool
 
 
 def work(
@@ -69,12 +69,12 @@ def _processing(lifeline: Lifeline, settings: Settings, roles: tuple[str, ...], 
         yield
         return
     tracing = open_tracing(settings.queue.url, DATABASE)
-    feed = open_feed(settings, DATABASE, is_alone=database.is_alone)
+    feed = open_feed(settings, DATABASE, is_exclusive=database.is_exclusive)
     failures: list[Exception] = []
 
     def process() -> None:
         try:
-            take_turns(feed, database.open_sink, lifeline.stop, on_turn=lambda: None, tracing=tracing)
+            consume(feed, database.open_sink, lifeline.stop, on_assigned=lambda: None, tracing=tracing)
         except Exception as error:  # noqa: BLE001 - raised again below, in the main thread
             failures.append(error)
             lifeline.stop_now()

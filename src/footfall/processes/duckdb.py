@@ -32,7 +32,7 @@ def run(
                     return DuckdbSink(connection, checkpoint_bytes=settings.queue.max_bytes // 8)
 
                 reports = DuckdbReports(connection, limit_s=LIMIT_S)
-                work(lifeline, settings, roles, access, listener, Database(open_sink, reports, is_alone=True))
+                work(lifeline, settings, roles, access, listener, Database(open_sink, reports, is_exclusive=True))
         except DamagedQueueError:
             raise
         except UnreadableFileError as error:

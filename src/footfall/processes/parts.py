@@ -13,7 +13,7 @@ from footfall.errors import FootfallError
 from footfall.queue.account import Account, RelayAccount, read_account
 from footfall.queue.base import Feed, Publisher, SinkReport
 from footfall.queue.broker import drivers
-from footfall.queue.broker.feed import TURN_SUFFIX, BrokerFeed
+from footfall.queue.broker.feed import ASSIGNMENT_SUFFIX, BrokerFeed
 from footfall.queue.broker.relay import RELAY
 from footfall.queue.local.feed import LocalFeed
 from footfall.queue.local.store import FILE_NAME, LocalQueue, QueueState
@@ -31,7 +31,7 @@ DATABASE_LOCK: Final = "database.lock"
 RELAY_LOCK: Final = "relay.lock"
 STORAGE_PRESENCE: Final = "storage.presence"
 DATABASE_PRESENCE: Final = "database.presence"
-"""Held by each process with the role, while it works or waits for its turn."""
+"""Held by each process with the role, while it works or stands by."""
 _PRESENCES: Final = {STORAGE: STORAGE_PRESENCE, PROCESSOR: DATABASE_PRESENCE, REPORTING: DATABASE_PRESENCE}
 _SINK_OF = {STORAGE: VISIT_LOG, PROCESSOR: DATABASE}
 
@@ -88,8 +88,8 @@ def open_queue(settings: Settings, *, share: float = 1.0, is_synced: bool = True
         raise FootfallError(f"the queue can't be opened: {error} (data_dir)") from error
 
 
-def open_feed(settings: Settings, sink: str, *, is_alone: bool) -> Feed:
-    """What the consumer of a sink reads; `is_alone` says that all of a broker's messages are for one consumer.
+def open_feed(settings: Settings, sink: str, *, is_exclusive: bool) -> Feed:
+    """What the consumer of a sink reads; `is_exclusive`: one consumer gets all of a broker's messages.
 
     Raises:
         FootfallError: it can't be opened.
@@ -98,7 +98,7 @@ def open_feed(settings: Settings, sink: str, *, is_alone: bool) -> Feed:
     if url is None:
         # A report may be lost, and would keep collectors waiting for as long as it was being synced.
         return LocalFeed(open_queue(settings, is_synced=False), sink)
-    subscription = drivers.open_subscription(url, f"footfall-{sink}", is_alone=is_alone)
+    subscription = drivers.open_subscription(url, f"footfall-{sink}", is_exclusive=is_exclusive)
     return BrokerFeed(subscription, sink, accounts=settings.data_path)
 
 
@@ -188,7 +188,7 @@ def _broker_state(settings: Settings, sinks: tuple[str, ...], local: LocalQueue 
         state.lag_batches | {sink: account.lag_batches for sink, account in accounts.items()},
         state.lag_seconds | ages,
         state.bytes,
-        {sink: is_held(settings.data_path / (sink + TURN_SUFFIX)) for sink in sinks},
+        {sink: is_held(settings.data_path / (sink + ASSIGNMENT_SUFFIX)) for sink in sinks},
         None if local is None else read_account(settings.data_path, RELAY, RelayAccount),
     )
 

@@ -10,7 +10,7 @@ from footfall.queue.account import RelayAccount, write_account
 from footfall.queue.base import Progress
 from footfall.queue.broker.relay import RELAY, Relay
 from footfall.queue.broker.tracing import open_tracing
-from footfall.queue.consumer import take_turns
+from footfall.queue.consumer import consume
 from footfall.queue.local.feed import LocalFeed
 from footfall.supervisor import Lifeline
 
@@ -40,7 +40,7 @@ def run(lifeline: Lifeline, settings: Settings) -> None:
     def open_relay() -> Relay:
         return Relay(open_publisher(settings), fix, tell, tracing)
 
-    # Two relays of one queue would cut it into units that overlap.
+    # Two relays of one queue would publish messages that overlap.
     held = lock(settings, RELAY_LOCK, purpose="the relay of this queue")
     with held, closing(open_tracing(settings.queue.url, RELAY)) as tracing, closing(LocalFeed(queue, RELAY)) as feed:
-        take_turns(feed, open_relay, lifeline.stop, on_turn=lifeline.ready, gather_s=_GATHER_S)
+        consume(feed, open_relay, lifeline.stop, on_assigned=lifeline.ready, gather_s=_GATHER_S)

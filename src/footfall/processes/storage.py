@@ -6,7 +6,7 @@ from pathlib import Path
 from footfall.config import Settings
 from footfall.processes.parts import STORAGE_PRESENCE, give_way, open_feed, presence
 from footfall.queue.broker.tracing import open_tracing
-from footfall.queue.consumer import take_turns
+from footfall.queue.consumer import consume
 from footfall.queue.sink import VISIT_LOG
 from footfall.supervisor import Lifeline
 from footfall.visit_log.writer import VisitLog
@@ -26,8 +26,8 @@ def run(lifeline: Lifeline, settings: Settings) -> None:
     with (
         presence(settings, STORAGE_PRESENCE),
         closing(open_tracing(settings.queue.url, VISIT_LOG)) as tracing,
-        closing(open_feed(settings, VISIT_LOG, is_alone=True)) as feed,
+        closing(open_feed(settings, VISIT_LOG, is_exclusive=True)) as feed,
     ):
         if settings.queue.is_broker:
             lifeline.ready()  # to wait while another storage writes is all that is asked of it
-        take_turns(feed, open_log, lifeline.stop, on_turn=lifeline.ready, tracing=tracing)
+        consume(feed, open_log, lifeline.stop, on_assigned=lifeline.ready, tracing=tracing)

@@ -92,7 +92,7 @@ class Memory(Struct, frozen=True):
 class Feed(Protocol):
     """A queue, as the consumer of one sink sees it; one thread calls it."""
 
-    def wait_for_turn(self, stop: threading.Event) -> bool:
+    def wait_for_assignment(self, stop: threading.Event) -> bool:
         """Wait until this consumer is the one to write what it will read; False when `stop` was set before.
 
         A sink is opened after this and closed before the next call, for somebody else may have written meanwhile.
@@ -107,7 +107,7 @@ class Feed(Protocol):
         """The next batches after those positions, ascending within each source; none when there are none now.
 
         Raises:
-            TurnOverError: somebody else is to go on with what was read, in whole or in part.
+            AssignmentLostError: somebody else is to go on with what was read, in whole or in part.
             OSError: the queue can't be reached; try again later.
             DamagedQueueError: something in it is not what was written.
         """
@@ -132,7 +132,7 @@ class Feed(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the queue, and of the turn."""
+        """Let go of the queue, and of the assignment."""
         ...
 
 
@@ -167,7 +167,7 @@ class Subscription(Protocol):
     One thread calls it.
     """
 
-    def wait_for_turn(self, stop: threading.Event) -> bool:
+    def wait_for_assignment(self, stop: threading.Event) -> bool:
         """Wait until some partitions, or all for a sink that takes no others beside it, are this consumer's.
 
         Reading begins where `resume_at` said last, at the first message that is kept where it never did.
@@ -188,7 +188,7 @@ class Subscription(Protocol):
             is_full: give none, the caller has enough; only keep what is ours.
 
         Raises:
-            TurnOverError: the partitions that are this consumer's are not those of `wait_for_turn` any more.
+            AssignmentLostError: this consumer no longer has the partitions that `wait_for_assignment` waited for.
             OSError: the broker can't be reached.
         """
         ...
@@ -201,7 +201,7 @@ class Subscription(Protocol):
         """Tell the broker where the next consumer may begin; a hint, which may be lost.
 
         Raises:
-            OSError, TurnOverError: as `poll`.
+            OSError, AssignmentLostError: as `poll`.
         """
         ...
 

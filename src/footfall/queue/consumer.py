@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Final
 
-from footfall.errors import TurnOverError
+from footfall.errors import AssignmentLostError
 from footfall.failpoint import Failpoint, reach
 from footfall.queue.base import Batch, Feed, Progress
 from footfall.queue.broker.tracing import OFF, Tracing
 from footfall.queue.sink import LOST, Sink
 
 POLL_S: Final = 0.05
-"""How long an empty queue is left alone."""
+"""How long to wait before looking at an empty queue again."""
 GATHER_S: Final = 0.1
 """From one write to the next: a few large writes cost less than many small ones, and /stats stays fresh."""
 IDLE_WRITE_S: Final = 1.0
@@ -24,22 +24,22 @@ RETRY_S: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
-def take_turns(
+def consume(
     feed: Feed,
     open_sink: Callable[[], Sink],
     stop: threading.Event,
     *,
-    on_turn: Callable[[], None],
+    on_assigned: Callable[[], None],
     tracing: Tracing = OFF,
     gather_s: float = GATHER_S,
 ) -> None:
-    """Consume whenever it is this consumer's turn, until `stop` is set.
+    """Consume whenever the queue assigns something to this consumer, until `stop` is set.
 
     Args:
         feed: the queue; it stays the caller's.
         open_sink: opens the sink as it is now.
         stop: tells to end.
-        on_turn: called when a sink is open and has found its place.
+        on_assigned: called when the sink is open and knows its position.
         tracing: where a span is made for each write.
         gather_s: from one write to the next, seconds.
 
@@ -48,7 +48,7 @@ def take_turns(
         FootfallError: the sink can't be opened.
     """
     has_said = False
-    while feed.wait_for_turn(stop):
+    while feed.wait_for_assignment(stop):
         try:
             sink = open_sink()
         except OSError as error:
@@ -62,9 +62,9 @@ def take_turns(
             consumer = Consumer(feed, sink, tracing, gather_s)
             try:
                 consumer.resume()
-                on_turn()
+                on_assigned()
                 consumer.run(stop)
-            except TurnOverError as error:
+            except AssignmentLostError as error:
                 _log.warning("%s: %s", sink.name, error)
 
 
@@ -101,7 +101,7 @@ class Consumer:
         """Work until `stop` is set and what was in the queue by then is written.
 
         Raises:
-            TurnOverError: another consumer is to go on.
+            AssignmentLostError: another consumer is to go on.
             DamagedFileError: going on would not be safe; the position is where the output ends.
         """
         while not (self._is_resumed or self.resume()):

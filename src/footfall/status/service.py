@@ -128,12 +128,12 @@ class _QueueMetrics(Collector):
         for name, lag in state.lag_batches.items():
             batches.add_metric([name], lag)
             seconds.add_metric([name], state.lag_seconds[name])
-        turns = GaugeMetricFamily(
-            telemetry.SINK_HAS_TURN, "Whether a consumer here has the turn to write.", labels=["sink"]
+        assignments = GaugeMetricFamily(
+            telemetry.SINK_HAS_ASSIGNMENT, "Whether a consumer here has an assignment.", labels=["sink"]
         )
-        for name, has_turn in state.has_turn.items():
-            turns.add_metric([name], has_turn)
-        yield from (written, skipped, pending, batches, seconds, turns)
+        for name, has_assignment in state.has_assignment.items():
+            assignments.add_metric([name], has_assignment)
+        yield from (written, skipped, pending, batches, seconds, assignments)
         if state.relay is not None:
             report = state.sinks.get(RELAY)
             entries = 0 if report is None else report.written

@@ -79,7 +79,7 @@ def test_a_processor_goes_on_behind_what_was_moved(url: str, export: Export, tmp
     """The figures are those of a DuckDB that had everything."""
     with closing(open_clickhouse(url)) as database:
         assert 6 == fill_from_export(database, export)
-        sink = ClickhouseSink(database, is_alone=False)
+        sink = ClickhouseSink(database, is_exclusive=False)
         sink.write(BATCHES)
         moved = ClickhouseReports(database, limit_s=LIMIT_S).stats(SITE, first=None, last=None, limit=10)
         assert {"a": Progress(5, 5, 10)} == sink.progress()
@@ -107,7 +107,7 @@ def test_an_interrupted_move_goes_on(url: str, export_path: Path) -> None:
 def test_a_database_with_events_is_left_alone(url: str, export: Export) -> None:
     """What it has may be the same."""
     with closing(open_clickhouse(url)) as database:
-        ClickhouseSink(database, is_alone=True).write(BATCHES[:1])
+        ClickhouseSink(database, is_exclusive=True).write(BATCHES[:1])
 
         with pytest.raises(BadUsageError, match="has events already"):
             fill_from_export(database, export)

@@ -26,7 +26,7 @@ from footfall.entry import Event, encode_entries
 from footfall.errors import BadSettingError, DamagedFileError, FootfallError
 from footfall.failpoint import VARIABLE, Failpoint
 from footfall.queue.base import Batch, Progress
-from footfall.queue.broker.feed import past_unit
+from footfall.queue.broker.feed import trim_batch
 from harness import eventually, free_port, needs_tool
 
 pytestmark = pytest.mark.xdist_group("clickhouse")
@@ -121,7 +121,7 @@ def assert_exact(database: ClickhouseDatabase, last: int) -> None:
     assert [(sequence, IN_A_BATCH) for sequence in range(1, last + 1)] == rows(
         database, "SELECT sequence, count() FROM events GROUP BY sequence ORDER BY sequence"
     )
-    progress = ClickhouseSink(database, is_alone=True).progress()
+    progress = ClickhouseSink(database, is_exclusive=True).progress()
     assert {"a": Progress(last, last, last * IN_A_BATCH)} == progress
 
 
@@ -265,7 +265,7 @@ def test_tables_that_are_not_plain_count_as_replicated(database: ClickhouseDatab
 
 def test_an_insert_is_one_part(database: ClickhouseDatabase) -> None:
     """However many rows and blocks it has: so it is there whole or not at all."""
-    sink = ClickhouseSink(database, is_alone=True)
+    sink = ClickhouseSink(database, is_exclusive=True)
     sink.write([batch(1, *(event(f"/{number}") for number in range(60_000)))])
 
     parts = database.query(
@@ -278,30 +278,32 @@ def test_an_insert_is_one_part(database: ClickhouseDatabase) -> None:
 # Exactness.
 
 
-@pytest.mark.parametrize("is_alone", [True, False])
+@pytest.mark.parametrize("is_exclusive", [True, False])
 @pytest.mark.parametrize("point", [Failpoint.CLICKHOUSE_INSERTED, Failpoint.CLICKHOUSE_MOVED])
-def test_a_crash_leaves_nothing_twice(database: ClickhouseDatabase, url: str, point: Failpoint, is_alone: bool) -> None:  # noqa: FBT001
+def test_a_crash_leaves_nothing_twice(
+    database: ClickhouseDatabase, url: str, point: Failpoint, *, is_exclusive: bool
+) -> None:
     """Whoever goes on may have other batches in one call."""
     program = (
         "import unit.database.test_clickhouse as t\n"
-        f"sink = t.ClickhouseSink(t.open_clickhouse({url!r}), is_alone={is_alone})\n"
+        f"sink = t.ClickhouseSink(t.open_clickhouse({url!r}), is_exclusive={is_exclusive})\n"
         "sink.write([t.batch(1)])\n"
         "sink.write([t.batch(2), t.batch(3)])\n"
     )
     environment = {**os.environ, VARIABLE: f"{point}:2", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     assert -signal.SIGKILL == subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode
 
-    sink = ClickhouseSink(database, is_alone=is_alone)
+    sink = ClickhouseSink(database, is_exclusive=is_exclusive)
     sink.write([batch(2)])
     sink.write([batch(3), batch(4), batch(5)])
 
     assert_exact(database, 5)
 
 
-@pytest.mark.parametrize("is_alone", [True, False])
-def test_a_lost_answer_leaves_nothing_twice(meddled: Meddled, is_alone: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize("is_exclusive", [True, False])
+def test_a_lost_answer_leaves_nothing_twice(meddled: Meddled, is_exclusive: bool) -> None:  # noqa: FBT001
     """An insert that took place, though its sender was told otherwise, is found."""
-    sink = ClickhouseSink(meddled, is_alone=is_alone)
+    sink = ClickhouseSink(meddled, is_exclusive=is_exclusive)
     sink.write([batch(1)])
     meddled.after = fail
     with pytest.raises(OSError, match="the answer is lost"):
@@ -315,7 +317,7 @@ def test_a_lost_answer_leaves_nothing_twice(meddled: Meddled, is_alone: bool) ->
 
 def test_an_insert_that_is_under_way_is_ended_first(database: ClickhouseDatabase, clickhouse: ClickhouseServer) -> None:
     """One of a process that is gone, or hangs, must not come to its end after the next has looked."""
-    sink = ClickhouseSink(database, is_alone=True)
+    sink = ClickhouseSink(database, is_exclusive=True)
     query = urlencode(
         {
             "insert_deduplication_token": "a:0",
@@ -348,9 +350,9 @@ def running(database: ClickhouseDatabase) -> int:
 
 def test_an_insert_that_comes_late_is_met(meddled: Meddled, database: ClickhouseDatabase) -> None:
     """One that was on its way when its process died may arrive after the next process has looked."""
-    ClickhouseSink(meddled, is_alone=True).write([batch(1)])
-    dead = ClickhouseSink(database, is_alone=True)
-    sink = ClickhouseSink(meddled, is_alone=True)
+    ClickhouseSink(meddled, is_exclusive=True).write([batch(1)])
+    dead = ClickhouseSink(database, is_exclusive=True)
+    sink = ClickhouseSink(meddled, is_exclusive=True)
     meddled.before = lambda: dead.write([batch(2), batch(3)])
     with pytest.raises(OSError, match="another processor has written what comes after batch 1"):
         sink.write([batch(2), batch(3), batch(4)])
@@ -362,9 +364,9 @@ def test_an_insert_that_comes_late_is_met(meddled: Meddled, database: Clickhouse
 
 def test_a_stale_processor_writes_nothing_twice(meddled: Meddled, database: ClickhouseDatabase) -> None:
     """One that was stopped in the midst of a write goes on after another has done that, and more."""
-    stale = ClickhouseSink(meddled, is_alone=False)
+    stale = ClickhouseSink(meddled, is_exclusive=False)
     stale.write([batch(1)])
-    meddled.before = lambda: ClickhouseSink(database, is_alone=False).write([batch(2), batch(3)])
+    meddled.before = lambda: ClickhouseSink(database, is_exclusive=False).write([batch(2), batch(3)])
     with pytest.raises(OSError, match="another processor has written what comes after batch 1"):
         stale.write([batch(2)])
     stale.write([batch(2), batch(3), batch(4)])
@@ -377,12 +379,12 @@ def test_a_processor_that_slept_for_longer_than_tokens_are_known_writes_nothing_
 ) -> None:
     """A machine that was suspended between two batches goes on when the others have inserted thousands."""
     with closing(Meddled(url, "positions")) as meddled:
-        stale = ClickhouseSink(meddled, is_alone=False)
+        stale = ClickhouseSink(meddled, is_exclusive=False)
         stale.write([batch(1)])
 
         def sleep() -> None:
             database.run(f"ALTER TABLE {database.name}.events MODIFY SETTING non_replicated_deduplication_window = 1")
-            ClickhouseSink(database, is_alone=False).write([batch(3), batch(4)])
+            ClickhouseSink(database, is_exclusive=False).write([batch(3), batch(4)])
 
         meddled.after = sleep
         with pytest.raises(OSError, match="another processor has written what comes after batch 2"):
@@ -393,7 +395,7 @@ def test_a_processor_that_slept_for_longer_than_tokens_are_known_writes_nothing_
 
 def test_batches_that_are_gone_count_all_the_same(meddled: Meddled) -> None:
     """Rows that were inserted without a position stay in the account though the queue has lost their batches."""
-    sink = ClickhouseSink(meddled, is_alone=True)
+    sink = ClickhouseSink(meddled, is_exclusive=True)
     sink.write([batch(1)])
     meddled.after = fail
     with pytest.raises(OSError, match="the answer is lost"):
@@ -406,7 +408,7 @@ def test_batches_that_are_gone_count_all_the_same(meddled: Meddled) -> None:
 
 def test_batches_that_come_again_in_a_unit_are_not_written_twice(meddled: Meddled) -> None:
     """The last insert without a broker had no position yet, and its batches come in one message with a later one."""
-    sink = ClickhouseSink(meddled, is_alone=True)
+    sink = ClickhouseSink(meddled, is_exclusive=True)
     sink.write([batch(1)])
     meddled.after = fail
     with pytest.raises(OSError, match="the answer is lost"):
@@ -414,10 +416,10 @@ def test_batches_that_come_again_in_a_unit_are_not_written_twice(meddled: Meddle
     events = [event(f"/{number}") for number in range(3 * IN_A_BATCH)]
     unit = structs.replace(batch(4, *events), before=IN_A_BATCH, joined=tuple((one, IN_A_BATCH) for one in (2, 3, 4)))
 
-    sink = ClickhouseSink(meddled, is_alone=False)
+    sink = ClickhouseSink(meddled, is_exclusive=False)
     with pytest.raises(OSError, match="there in part"):
-        sink.write([past_unit(unit, sink.progress()["a"].sequence)])
-    sink.write([past_unit(unit, sink.progress()["a"].sequence)])
+        sink.write([trim_batch(unit, sink.progress()["a"].sequence)])
+    sink.write([trim_batch(unit, sink.progress()["a"].sequence)])
 
     assert_exact(meddled, 4)
 
@@ -426,7 +428,7 @@ def test_a_server_that_is_killed_loses_nothing(mortal: ClickhouseServer) -> None
     """Whatever it was doing: what it acknowledged is there, and the rest once it is sent again."""
     last = 0
     with closing(open_clickhouse(mortal.url("db"))) as database:
-        sink = ClickhouseSink(database, is_alone=False)
+        sink = ClickhouseSink(database, is_exclusive=False)
         for number in range(3):
             killer = threading.Timer(0.3 + 0.13 * number, mortal.kill)
             with suppress(OSError):
@@ -446,7 +448,7 @@ def test_a_server_that_is_killed_loses_nothing(mortal: ClickhouseServer) -> None
 def test_a_server_that_is_killed_between_token_and_rows_takes_them_again(mortal: ClickhouseServer, table: str) -> None:
     """It remembers an insert then of which it has nothing, and drops what comes with the same token."""
     with closing(Meddled(mortal.url("db"), table)) as database:
-        sink = ClickhouseSink(database, is_alone=False)
+        sink = ClickhouseSink(database, is_exclusive=False)
         for _ in range(2):
             with mortal.killed_at_next_rename() as database.before, pytest.raises(OSError, match="be reached"):
                 sink.write([batch(1)])
@@ -460,24 +462,24 @@ def test_a_server_that_is_killed_between_token_and_rows_takes_them_again(mortal:
 
 def test_an_event_id_counts_once_in_24_hours(database: ClickhouseDatabase) -> None:
     """In a batch, a write and an opening; a day later it is another event."""
-    sink = ClickhouseSink(database, is_alone=False)
+    sink = ClickhouseSink(database, is_exclusive=False)
     sink.write([batch(1, event(event_id="x"), event(event_id="x"), event(event_id="y"))])
-    ClickhouseSink(database, is_alone=False).write(
+    ClickhouseSink(database, is_exclusive=False).write(
         [batch(1, event(event_id="x", hours=23), source="b"), batch(2, event(event_id="x", hours=24), source="b")]
     )
 
     assert {"a": (2, {"duplicate": 1}), "b": (1, {"duplicate": 1})} == {
         source: (progress.written, progress.skipped)
-        for source, progress in ClickhouseSink(database, is_alone=False).progress().items()
+        for source, progress in ClickhouseSink(database, is_exclusive=False).progress().items()
     }
     assert 3 == ClickhouseReports(database, limit_s=30).stats("my-blog", first=None, last=None, limit=1).total_views
 
 
 def test_an_event_id_that_two_take_at_once_counts_once(meddled: Meddled, database: ClickhouseDatabase) -> None:
     """Neither could see the other's row before it wrote its own; reports leave one out, for days of each kind."""
-    other = ClickhouseSink(database, is_alone=False)
+    other = ClickhouseSink(database, is_exclusive=False)
     meddled.before = lambda: other.write([batch(1, event("/b", event_id="x", hours=1), event("/b"), source="b")])
-    ClickhouseSink(meddled, is_alone=False).write([batch(1, event("/a", event_id="x"), event("/a"))])
+    ClickhouseSink(meddled, is_exclusive=False).write([batch(1, event("/a", event_id="x"), event("/a"))])
 
     stats = ClickhouseReports(database, limit_s=30).stats("my-blog", first=None, last=None, limit=10)
 
@@ -488,9 +490,9 @@ def test_an_event_id_that_two_take_at_once_counts_once(meddled: Meddled, databas
 def test_any_number_of_doubles_is_left_out(meddled: Meddled, database: ClickhouseDatabase) -> None:
     """A sender that sends everything twice, to two collectors, does not stop the reports of its site."""
     events = [event(event_id=str(number)) for number in range(3_000)]
-    other = ClickhouseSink(database, is_alone=False)
+    other = ClickhouseSink(database, is_exclusive=False)
     meddled.before = lambda: other.write([batch(1, *events, source="b")])
-    ClickhouseSink(meddled, is_alone=False).write([batch(1, *events)])
+    ClickhouseSink(meddled, is_exclusive=False).write([batch(1, *events)])
 
     assert [(6_000,)] == rows(database, "SELECT count() FROM events")
     assert 3_000 == ClickhouseReports(database, limit_s=30).stats("my-blog", first=None, last=None, limit=1).total_views
@@ -498,7 +500,7 @@ def test_any_number_of_doubles_is_left_out(meddled: Meddled, database: Clickhous
 
 def test_an_event_with_an_id_is_not_its_own_duplicate(meddled: Meddled) -> None:
     """A batch that is there already, and comes again, is accounted for as it was written."""
-    sink = ClickhouseSink(meddled, is_alone=False)
+    sink = ClickhouseSink(meddled, is_exclusive=False)
     meddled.after = fail
     with pytest.raises(OSError, match="the answer is lost"):
         sink.write([batch(1, event(event_id="x"), event(event_id="x"), event(event_id="y"))])
@@ -517,7 +519,7 @@ def visitors(database: ClickhouseDatabase) -> int:
 
 def test_processors_agree_on_a_salt(database: ClickhouseDatabase, url: str) -> None:
     """A visitor is one, whichever processor met them first, at the same moment included."""
-    sinks = [ClickhouseSink(open_clickhouse(url), is_alone=False) for _ in range(4)]
+    sinks = [ClickhouseSink(open_clickhouse(url), is_exclusive=False) for _ in range(4)]
     threads = [
         threading.Thread(target=sink.write, args=([batch(1, event(), source=f"s{number}")],))
         for number, sink in enumerate(sinks)
@@ -533,8 +535,8 @@ def test_processors_agree_on_a_salt(database: ClickhouseDatabase, url: str) -> N
 def test_a_salt_is_forgotten_after_48_hours(database: ClickhouseDatabase) -> None:
     """By whichever processor; nothing is left of it, and a visitor of that day who comes later is another one."""
     clock, late = Clock(), Clock()
-    maker = ClickhouseSink(database, is_alone=False, clock=clock, monotonic=lambda: clock() / 1e9)
-    other = ClickhouseSink(database, is_alone=False, clock=late, monotonic=lambda: late() / 1e9)
+    maker = ClickhouseSink(database, is_exclusive=False, clock=clock, monotonic=lambda: clock() / 1e9)
+    other = ClickhouseSink(database, is_exclusive=False, clock=late, monotonic=lambda: late() / 1e9)
     maker.write([batch(1, event())])
     late.now += SALT_AGE - timedelta(seconds=1)
     other.write([batch(2, event())])
@@ -554,7 +556,7 @@ def test_a_salt_is_forgotten_after_48_hours(database: ClickhouseDatabase) -> Non
 
 def test_each_day_has_a_salt_of_its_own(database: ClickhouseDatabase) -> None:
     """Visitors of two days can't be linked."""
-    ClickhouseSink(database, is_alone=True).write([batch(1, event(), event(days=-1))])
+    ClickhouseSink(database, is_exclusive=True).write([batch(1, event(), event(days=-1))])
 
     assert 2 == visitors(database)
 
@@ -562,6 +564,6 @@ def test_each_day_has_a_salt_of_its_own(database: ClickhouseDatabase) -> None:
 def test_the_year_one_is_a_time(database: ClickhouseDatabase) -> None:
     """An event may say that it happened then."""
     ancient = Event(NOON_NS, None, b"", "my-blog", "page_view", occurred_us=-62_135_596_800_000_000)
-    ClickhouseSink(database, is_alone=True).write([batch(1, ancient)])
+    ClickhouseSink(database, is_exclusive=True).write([batch(1, ancient)])
 
     assert [(-62_135_596_800_000_000,)] == rows(database, "SELECT toUnixTimestamp64Micro(time) FROM events")

@@ -20,9 +20,9 @@ from footfall.entry import Hit, decode_entries, encode_entries
 from footfall.queue.account import Account, RelayAccount, SourceAccount, read_account
 from footfall.queue.base import Batch, Message, Progress, SinkReport
 from footfall.queue.broker.envelope import decode_envelope
-from footfall.queue.broker.feed import TURN_SUFFIX, BrokerFeed
-from footfall.queue.broker.relay import RELAY, UNIT_BYTES, Relay
-from footfall.queue.consumer import take_turns
+from footfall.queue.broker.feed import ASSIGNMENT_SUFFIX, BrokerFeed
+from footfall.queue.broker.relay import MESSAGE_BYTES, RELAY, Relay
+from footfall.queue.consumer import consume
 from footfall.queue.local.feed import LocalFeed
 from footfall.queue.local.store import LocalQueue
 from footfall.queue.sink import LOST
@@ -50,7 +50,7 @@ class Log:
         if failure is not None:
             raise OSError("no answer")
 
-    def wait_for_turn(self, stop: threading.Event) -> bool:
+    def wait_for_assignment(self, stop: threading.Event) -> bool:
         self._next = max(self.first, self.resume)
         return not stop.is_set()
 
@@ -130,7 +130,7 @@ def ignore(account: RelayAccount) -> None:
 def drain(log: Log, output: Output, accounts: Path, *, safely: bool = True) -> None:
     """A new consumer brings all there is into the output."""
     feed = BrokerFeed(log, "visit_log", accounts=accounts)
-    feed.wait_for_turn(threading.Event())
+    feed.wait_for_assignment(threading.Event())
     while (batches := feed.read(output.positions)) or log.lag():
         output.write(batches)
         feed.report(output.positions if safely else unsafe(output.positions), None, "")
@@ -156,8 +156,8 @@ def test_a_unit_has_a_size(queue: LocalQueue) -> None:
     """What is larger is several messages; one batch is never cut."""
     log = Log()
     for _ in range(4):
-        queue.append(encode_entries([Hit(1, None, b"x" * (UNIT_BYTES // 2 - 100), b"")]), 1)
-    queue.append(encode_entries([Hit(1, None, b"x" * 2 * UNIT_BYTES, b"")]), 1)
+        queue.append(encode_entries([Hit(1, None, b"x" * (MESSAGE_BYTES // 2 - 100), b"")]), 1)
+    queue.append(encode_entries([Hit(1, None, b"x" * 2 * MESSAGE_BYTES, b"")]), 1)
 
     relay_all(queue, log)
 
@@ -330,11 +330,11 @@ def test_what_became_of_the_messages_is_told(queue: LocalQueue) -> None:
 
 def test_whose_turn_it_is_shows(tmp_path: Path) -> None:
     """While a consumer has it, and no longer."""
-    turn = tmp_path / f"visit_log{TURN_SUFFIX}"
+    turn = tmp_path / f"visit_log{ASSIGNMENT_SUFFIX}"
     feed = BrokerFeed(Log(), "visit_log", accounts=tmp_path)
     before = is_held(turn)
 
-    feed.wait_for_turn(threading.Event())
+    feed.wait_for_assignment(threading.Event())
     while_it_has = is_held(turn)
     feed.close()
 
@@ -355,7 +355,7 @@ def test_a_broker_that_goes_when_a_turn_begins_is_trouble_and_no_more(tmp_path: 
         return VisitLog(tmp_path / "visits.log", tmp_path)
 
     with closing(BrokerFeed(Going(), "visit_log", accounts=tmp_path)) as feed:
-        take_turns(feed, open_sink, stop, on_turn=lambda: None)
+        consume(feed, open_sink, stop, on_assigned=lambda: None)
 
     assert "it does not answer" == read_account(tmp_path, "visit_log", Account).trouble
 

@@ -16,14 +16,14 @@ from footfall.errors import BadSettingError
 from footfall.queue.base import Batch, Progress, SinkReport
 from footfall.queue.broker.envelope import decode_envelope
 from footfall.queue.broker.opentelemetry import Spans
-from footfall.queue.broker.relay import RELAY, UNIT_BYTES, Relay
+from footfall.queue.broker.relay import MESSAGE_BYTES, RELAY, Relay
 from footfall.queue.broker.tracing import OFF, open_tracing
 from footfall.queue.consumer import Consumer
 from footfall.queue.sink import VISIT_LOG
 
 KAFKA = "kafka://127.0.0.1:9/hits"
 RABBITMQ = "amqp://user:secret@127.0.0.1/?name=visits"
-LARGE = b"x" * UNIT_BYTES
+LARGE = b"x" * MESSAGE_BYTES
 
 
 class Log:
@@ -52,7 +52,7 @@ class Once:
     def __init__(self, batches: Sequence[Batch]) -> None:
         self._batches = batches
 
-    def wait_for_turn(self, stop: threading.Event) -> bool:
+    def wait_for_assignment(self, stop: threading.Event) -> bool:
         return not stop.is_set()
 
     def memory(self) -> None:

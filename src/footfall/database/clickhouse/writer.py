@@ -75,7 +75,7 @@ class ClickhouseSink:
 
     Args:
         database: stays the caller's.
-        is_alone: no other processor writes the same sources, which a lock makes sure of: what one call brings of a
+        is_exclusive: no other processor writes the same sources, which a lock makes sure of: what one call brings of a
             source is one insert. Else each batch is, so that all processors mean the same by a position; what is in a
             batch has to be the same for all.
         clock: nanoseconds since 1970.
@@ -91,12 +91,12 @@ class ClickhouseSink:
         self,
         database: ClickhouseDatabase,
         *,
-        is_alone: bool,
+        is_exclusive: bool,
         clock: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = running_time,
     ) -> None:
         self._db = database
-        self._is_alone = is_alone
+        self._is_exclusive = is_exclusive
         self._clock = clock
         self._steadiness = Steadiness(monotonic)
         self._salts = _Salts(database, self._now)
@@ -151,9 +151,9 @@ class ClickhouseSink:
             self._move(source, _grown(self._at(source), self._found[source].total(), last))
             self._found[source].clear()
             if any(sequence <= last for sequence, _ in new[0][0].joined):
-                # A unit that was joined of what was there as batches of its own; it comes again without them.
+                # A message that was joined of batches that are in the output; it comes again without them.
                 raise OSError(f"what comes next is there in part ({source})")
-        for part in [new] if self._is_alone else [[one] for one in new]:
+        for part in [new] if self._is_exclusive else [[one] for one in new]:
             if part:
                 self._insert(source, part)
 
@@ -194,7 +194,7 @@ class ClickhouseSink:
             if added.rows:
                 sequences.add(batch.sequence)
         token = f"{source}:{before.sequence}"
-        if not self._is_alone:
+        if not self._is_exclusive:
             self._load(source)
             if self._at(source).sequence > before.sequence:
                 raise _overtaken(source, before)

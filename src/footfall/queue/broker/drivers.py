@@ -29,18 +29,18 @@ def open_publisher(url: str) -> Publisher:
     return cast(Publisher, _driver(url).open_publisher(url))
 
 
-def open_subscription(url: str, group: str, *, is_alone: bool) -> Subscription:
+def open_subscription(url: str, group: str, *, is_exclusive: bool) -> Subscription:
     """The way out of the broker.
 
     Args:
         url: `queue.url`.
         group: the consumers that share the messages, or wait for one another.
-        is_alone: one of them has all messages; else each has a part.
+        is_exclusive: one of them has all messages; else each has a part.
 
     Raises:
         BadSettingError: as `check_url`.
     """
-    return cast(Subscription, _driver(url).open_subscription(url, group, is_alone=is_alone))
+    return cast(Subscription, _driver(url).open_subscription(url, group, is_exclusive=is_exclusive))
 
 
 def place_of(url: str) -> tuple[str, str]:

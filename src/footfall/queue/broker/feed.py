@@ -18,8 +18,8 @@ from footfall.queue.broker.envelope import decode_envelope
 
 POLL_S: Final = 0.05
 """How long to wait for a message when there is nothing to write."""
-TURN_SUFFIX: Final = ".turn"
-"""A presence beside the account: held while this consumer is the one, or one of those, that the broker gives to."""
+ASSIGNMENT_SUFFIX: Final = ".assignment"
+"""A presence beside the account: held while the broker has assigned partitions to this consumer."""
 ENOUGH_BYTES: Final = 4 * 1024 * 1024
 """With so much waiting for the sink no more is taken from the broker."""
 
@@ -52,7 +52,7 @@ class BrokerFeed:
         self._sink = sink
         self._accounts = accounts
         self._account: Account | None = None
-        self._turn = ExitStack()
+        self._assignment = ExitStack()
         self._forget()
 
     def _forget(self) -> None:
@@ -63,14 +63,14 @@ class BrokerFeed:
         self._strange: set[int] = set()
         self._seen: dict[str, int] = {}
 
-    def wait_for_turn(self, stop: threading.Event) -> bool:
+    def wait_for_assignment(self, stop: threading.Event) -> bool:
         self._forget()
-        self._turn.close()
-        has_turn = self._subscription.wait_for_turn(stop)
-        if has_turn:
+        self._assignment.close()
+        has_assignment = self._subscription.wait_for_assignment(stop)
+        if has_assignment:
             with suppress(OSError):  # the disk is full, and the sink will say so
-                self._turn.enter_context(Presence(self._accounts / (self._sink + TURN_SUFFIX)))
-        return has_turn
+                self._assignment.enter_context(Presence(self._accounts / (self._sink + ASSIGNMENT_SUFFIX)))
+        return has_assignment
 
     def memory(self) -> None:
         return None
@@ -117,7 +117,7 @@ class BrokerFeed:
         return True  # whoever is next goes on
 
     def close(self) -> None:
-        self._turn.close()
+        self._assignment.close()
         self._subscription.close()
 
     def _take(self, messages: Sequence[Message], positions: Mapping[str, Progress]) -> None:
@@ -168,20 +168,21 @@ class BrokerFeed:
         reached = {source: progress.sequence for source, progress in positions.items()}
         size = 0
         for batch in self._waiting:
-            yield past_unit(batch, reached.get(batch.source, 0))
+            yield trim_batch(batch, reached.get(batch.source, 0))
             reached[batch.source] = max(batch.sequence, reached.get(batch.source, 0))
             size += len(batch.payload)
             if size >= ENOUGH_BYTES:
                 return
 
 
-def past_unit(unit: Batch, sequence: int) -> Batch:
-    """What an output that has come so far lacks of a unit.
+def trim_batch(batch: Batch, sequence: int) -> Batch:
+    """What an output still lacks of a batch that the relay joined of several.
 
-    Units end where an output stands, or were cut otherwise when it came there.
+    Usually such a batch begins where an output's position is. It begins earlier when the same batches were joined
+    differently the first time they were delivered.
     """
-    gone = sum(count for place, count in unit.joined if place <= sequence)
-    if not gone or unit.sequence <= sequence:
-        return unit
-    payload = unit.payload if unit.is_damaged else drop_entries(unit.payload, gone)
-    return structs.replace(unit, count=unit.count - gone, payload=payload, before=unit.before + gone)
+    gone = sum(count for place, count in batch.joined if place <= sequence)
+    if not gone or batch.sequence <= sequence:
+        return batch
+    payload = batch.payload if batch.is_damaged else drop_entries(batch.payload, gone)
+    return structs.replace(batch, count=batch.count - gone, payload=payload, before=batch.before + gone)

@@ -30,7 +30,7 @@ from urllib.parse import parse_qsl, urlsplit
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from footfall.errors import BadSettingError, TurnOverError
+from footfall.errors import AssignmentLostError, BadSettingError
 from footfall.queue.base import Message
 
 PARTITIONS: Final = 6
@@ -118,19 +118,19 @@ def open_publisher(url: str) -> "KafkaPublisher":
     return KafkaPublisher(_parse(url))
 
 
-def open_subscription(url: str, group: str, *, is_alone: bool) -> "KafkaSubscription":
+def open_subscription(url: str, group: str, *, is_exclusive: bool) -> "KafkaSubscription":
     """A `Subscription`.
 
     Args:
         url: the address.
         group: the consumers that share, or wait for one another.
-        is_alone: one consumer of the group has all partitions.
+        is_exclusive: one consumer of the group has all partitions.
 
     Raises:
         BadSettingError: the address can't be used.
     """
     check_url(url)
-    return KafkaSubscription(_parse(url), group, is_alone=is_alone)
+    return KafkaSubscription(_parse(url), group, is_exclusive=is_exclusive)
 
 
 def _parse(url: str) -> _Target:
@@ -294,13 +294,13 @@ class KafkaPublisher:
 class KafkaSubscription:
     """A `Subscription`.
 
-    Whatever the group gives or takes is noted by the callbacks, and ends the turn. Only `wait_for_turn` begins to
+    Whatever the group gives or takes is noted by the callbacks, and ends the turn. Only `wait_for_assignment` begins to
     read, from the offsets that were committed last.
     """
 
-    def __init__(self, target: _Target, group: str, *, is_alone: bool) -> None:
+    def __init__(self, target: _Target, group: str, *, is_exclusive: bool) -> None:
         self._target = target
-        self._is_alone = is_alone
+        self._is_exclusive = is_exclusive
         self._group = f"{target.topic}.{group}"
         self._link = _Link(target.servers)
         self._consumer = Consumer(_consumer_settings(target, self._link, self._group))
@@ -313,7 +313,7 @@ class KafkaSubscription:
         self._is_paused = False
         self._had_room_at = 0.0
 
-    def wait_for_turn(self, stop: threading.Event) -> bool:
+    def wait_for_assignment(self, stop: threading.Event) -> bool:
         began = time.monotonic()
         has_said = False
         # The turn before may not be over; what has come since it began is to come again.
@@ -338,7 +338,7 @@ class KafkaSubscription:
         if not self._partitions:
             topic = self._target.topic
             partitions = _provide_topic(self._target, self._link, topic, PARTITIONS)
-            if self._is_alone:
+            if self._is_exclusive:
                 topic = f"{self._group}.lock"
                 _provide_topic(self._target, self._link, topic, 1)
             self._consumer.subscribe(
@@ -369,7 +369,7 @@ class KafkaSubscription:
         self._reading = []
 
     def _begin(self) -> None:
-        numbers = range(self._partitions) if self._is_alone else sorted(self._given)
+        numbers = range(self._partitions) if self._is_exclusive else sorted(self._given)
         places = self._consumer.committed([TopicPartition(self._target.topic, n) for n in numbers], timeout=_ANSWER_S)
         for place in places:
             if place.error is not None:
@@ -392,7 +392,7 @@ class KafkaSubscription:
         self._pause(is_wanted=is_full)
         first = self._consumer.poll(timeout_s)
         found = [] if first is None else [first, *self._consumer.consume(_MANY - 1, 0)]
-        self._check_turn()
+        self._check_assignment()
         messages = []
         for message in found:
             partition, offset, error = message.partition(), message.offset(), message.error()
@@ -419,7 +419,7 @@ class KafkaSubscription:
         self._next[partition] = OFFSET_BEGINNING
 
     def resume_at(self, partition: int, offset: int) -> None:
-        self._check_turn()
+        self._check_assignment()
         try:
             self._consumer.commit(offsets=[TopicPartition(self._target.topic, partition, offset)], asynchronous=True)
         except KafkaException as error:
@@ -436,9 +436,9 @@ class KafkaSubscription:
             (self._consumer.pause if is_wanted else self._consumer.resume)(self._reading)
             self._is_paused = is_wanted
 
-    def _check_turn(self) -> None:
+    def _check_assignment(self) -> None:
         if self._is_over:
-            raise TurnOverError(f"Kafka gives the partitions of {self._target.topic} out anew")
+            raise AssignmentLostError(f"Kafka gives the partitions of {self._target.topic} out anew")
 
     def _ask(self) -> None:
         """Find out whether the brokers answer.

@@ -45,7 +45,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pika
 
-from footfall.errors import BadSettingError, TurnOverError
+from footfall.errors import AssignmentLostError, BadSettingError
 from footfall.queue.base import Message
 from footfall.queue.broker.amqp import BlockedError, Connection, Consumption, RefusedError
 
@@ -149,18 +149,18 @@ def open_publisher(url: str) -> "RabbitPublisher":
     return RabbitPublisher(_parse(url))
 
 
-def open_subscription(url: str, group: str, *, is_alone: bool) -> "RabbitSubscription":
+def open_subscription(url: str, group: str, *, is_exclusive: bool) -> "RabbitSubscription":
     """A `Subscription`.
 
     Args:
         url: the address.
         group: the consumers that share the streams, or wait for one another.
-        is_alone: one consumer of the group has all streams.
+        is_exclusive: one consumer of the group has all streams.
 
     Raises:
         BadSettingError: the address can't be used.
     """
-    return RabbitSubscription(_parse(url), group, is_alone=is_alone)
+    return RabbitSubscription(_parse(url), group, is_exclusive=is_exclusive)
 
 
 def _parse(url: str) -> _Target:
@@ -385,10 +385,10 @@ class RabbitSubscription:
     a consumer is to go on then; so one has the locks and reads, and the other asks for locks and notes offsets.
     """
 
-    def __init__(self, target: _Target, group: str, *, is_alone: bool) -> None:
+    def __init__(self, target: _Target, group: str, *, is_exclusive: bool) -> None:
         self._target = target
         self._group = group
-        self._most_members = 1 if is_alone else PARTITIONS
+        self._most_members = 1 if is_exclusive else PARTITIONS
         self._reading: Connection | None = None
         self._publishing: Connection | None = None
         self._member: int | None = None
@@ -398,7 +398,7 @@ class RabbitSubscription:
         self._is_lost = False
         self._check_at = self._note_at = self._look_at = 0.0
 
-    def wait_for_turn(self, stop: threading.Event) -> bool:
+    def wait_for_assignment(self, stop: threading.Event) -> bool:
         began = time.monotonic()
         has_said = False
         while not stop.is_set():
@@ -512,7 +512,7 @@ class RabbitSubscription:
 
     def poll(self, timeout_s: float, *, is_full: bool) -> Sequence[Message]:
         if self._reading is None or self._publishing is None:
-            raise TurnOverError(f"{self._target}: the turn is over")
+            raise AssignmentLostError(f"{self._target}: the turn is over")
         now = time.monotonic()
         try:
             if now - self._check_at >= _CHECK_S:
@@ -525,7 +525,7 @@ class RabbitSubscription:
         except OSError as error:
             self._disconnect()
             self._is_lost = True
-            raise TurnOverError(f"{self._target} can't be used: {error}") from error
+            raise AssignmentLostError(f"{self._target} can't be used: {error}") from error
 
     def _check(self, publishing: Connection) -> None:
         """Look whether the streams are shared as they should be."""
@@ -533,9 +533,9 @@ class RabbitSubscription:
         with suppress(BlockedError):
             share = self._share(publishing, self._member)
             if self._held - share:
-                raise TurnOverError(f"another consumer of {self._group} takes its part")
+                raise AssignmentLostError(f"another consumer of {self._group} takes its part")
             if self._free(publishing, "holder", share - self._held):
-                raise TurnOverError(f"another consumer of {self._group} has left its part")
+                raise AssignmentLostError(f"another consumer of {self._group} has left its part")
 
     def _read(self, reading: Connection, timeout_s: float, *, is_full: bool) -> Sequence[Message]:
         def has_messages() -> bool:
@@ -562,7 +562,7 @@ class RabbitSubscription:
 
     def resume_at(self, partition: int, offset: int) -> None:
         if partition not in self._readers:
-            raise TurnOverError(f"{self._target}: the turn is over")
+            raise AssignmentLostError(f"{self._target}: the turn is over")
         self._resume[partition] = offset
 
     def _note_resume(self, publishing: Connection) -> None:

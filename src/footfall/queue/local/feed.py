@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class LocalFeed:
-    """A `Feed`. The one consumer of a sink on this machine has a lock already, so it is always its turn.
+    """A `Feed`. A sink's one consumer on this machine holds a lock already, so its assignment never ends.
 
     Args:
         queue: a connection that nobody else uses; handed over.
@@ -35,7 +35,7 @@ class LocalFeed:
         self._is_unheard = False
         self._has_more_to_trim = False
 
-    def wait_for_turn(self, stop: threading.Event) -> bool:
+    def wait_for_assignment(self, stop: threading.Event) -> bool:
         return not stop.is_set()
 
     def memory(self) -> Memory:

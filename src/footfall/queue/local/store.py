@@ -132,7 +132,7 @@ class QueueState(Struct, frozen=True):
     """The queue at one moment, read in one transaction, so that its figures fit together.
 
     Attributes:
-        has_turn: with a broker: by sink, whether a consumer here is one that the broker gives to.
+        has_assignment: with a broker: by sink, whether a consumer here is one that the broker gives to.
         relay: with a broker, and a collector here: what became of the messages.
     """
 
@@ -143,7 +143,7 @@ class QueueState(Struct, frozen=True):
     lag_batches: dict[str, int]
     lag_seconds: dict[str, float]
     bytes: int
-    has_turn: dict[str, bool] = {}
+    has_assignment: dict[str, bool] = {}
     relay: RelayAccount | None = None
 
 
