@@ -11,7 +11,7 @@ import click
 from footfall import __version__, config, service
 from footfall.commands.import_log import ImportReport, import_log
 from footfall.commands.logfile import LogFile
-from footfall.errors import FootfallError
+from footfall.errors import BadUsageError, FootfallError
 from footfall.processes.parts import COLLECTOR, REPORTING, ROLES, STORAGE, open_queue
 from footfall.queue.local.store import LocalQueue
 from footfall.telemetry import configure_logging
@@ -106,6 +106,7 @@ def import_(log_path: Path, site_id: str, *, only_pages: bool, again: bool, sett
     Footfall runs, and safe to interrupt: the same command goes on where it was, and counts no line twice.
     """
     settings = config.load(settings_path).settings
+    _check_site(settings, site_id)
     with (
         LogFile(log_path) as log,
         closing(_queue_for_import(settings)) as queue,
@@ -123,6 +124,22 @@ def import_(log_path: Path, site_id: str, *, only_pages: bool, again: bool, sett
     click.echo(_summary(report))
     if report.trouble is not None:
         raise FootfallError(report.trouble)
+
+
+def _check_site(settings: config.Settings, site_id: str) -> None:
+    """Say so where a log is about to count for a site that nobody has listed: the id may be misspelt."""
+    is_strict = settings.collector.only_known_sites
+    if site_id in settings.sites or not (settings.sites or is_strict):
+        return
+    known = ", ".join(settings.sites) or "none"
+    if is_strict:
+        raise BadUsageError(
+            f"The site {site_id} is not among the sites in the settings, and collector.only_known_sites is on. Known "
+            f"are: {known}. Add it under sites, or correct --site-id."
+        )
+    click.echo(
+        f"footfall: {site_id} is not among the sites in the settings (sites: {known}); importing all the same", err=True
+    )
 
 
 def _queue_for_import(settings: config.Settings) -> LocalQueue:
@@ -152,7 +169,7 @@ def show_config(settings_path: Path | None) -> None:
 
 
 def _cells(source: config.Source) -> tuple[str, str, str]:
-    return source.key, "none" if source.value is None else str(source.value), source.origin
+    return source.key, source.text, source.origin
 
 
 def _run(settings: config.Settings, roles: tuple[str, ...]) -> None:

@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import os
+import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from footfall.errors import BadSettingError
+from footfall.sites import SiteSettings, errors_of
 
 FILE_NAME = "appsettings.json"
 ENV_PREFIX = "FOOTFALL__"
@@ -27,6 +29,9 @@ class CollectorSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_body_bytes: Annotated[int, Meta(ge=1, le=16 * 1024 * 1024)] = 65_536
     trusted_proxies: list[str] = []
     pixel_url: str | None = None
+    only_known_sites: bool = False
+    max_age_hours: Annotated[int, Meta(ge=1)] | None = None
+    honour_privacy_signals: bool = False
 
 
 class QueueSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,6 +79,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     database: DatabaseSettings = DatabaseSettings()
     reporting: ReportingSettings = ReportingSettings()
     monitor: MonitorSettings = MonitorSettings()
+    sites: dict[str, SiteSettings] = {}
 
     @property
     def data_path(self) -> Path:
@@ -93,6 +99,13 @@ class Source(Struct, frozen=True):
     value: Any
     origin: str
 
+    @property
+    def text(self) -> str:
+        """The value as a settings file has it, but for the quotes of a text; `none` for a setting without one."""
+        if self.value is None or isinstance(self.value, str):
+            return self.value or "none"
+        return msgspec.json.encode(self.value).decode()
+
 
 class LoadedSettings(Struct, frozen=True):
     settings: Settings
@@ -104,7 +117,7 @@ class LoadedSettings(Struct, frozen=True):
             value: Any = self.settings
             for part in key.split("."):
                 value = getattr(value, part)
-            yield Source(key, _masked(key, value), self.origins.get(key, "default"))
+            yield Source(key, _masked(key, msgspec.to_builtins(value)), self.origins.get(key, "default"))
 
 
 def known_keys() -> list[str]:
@@ -130,6 +143,8 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> L
         values[key], origins[key] = value, variable
     settings = _convert(values, origins)
     _check(settings, origins)
+    for key, reason in errors_of(settings.sites):
+        raise BadSettingError(f"{key} ({origins['sites']}): {reason}")
     return LoadedSettings(settings, origins)
 
 
@@ -190,7 +205,19 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, Any, st
         if key is None:
             guess = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
             raise BadSettingError(f"{variable}: there is no such setting; {_allowed(guess)}")
-        yield key, _split(text) if types[key] == list[str] else text, variable
+        yield key, _parsed(text, types[key]), variable
+
+
+def _parsed(text: str, setting_type: Any) -> Any:  # noqa: ANN401 - a setting is of any type
+    """What a variable says: a list between commas or as JSON, an object as JSON; anything else is left as it is."""
+    if setting_type == list[str]:
+        return _split(text)
+    if typing.get_origin(setting_type) is dict:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            pass  # said of the value below
+    return text
 
 
 def _split(text: str) -> list[str]:
@@ -218,14 +245,42 @@ def _convert(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
             continue
         # A variable is text whatever the setting is; JSON already says what is a number.
         strict = not origins[key].startswith(ENV_PREFIX)
-        try:
-            value = msgspec.convert(values[key], field_type, strict=strict)
-        except msgspec.ValidationError as error:
-            reason = str(error).replace("`", "").partition(" - at ")[0]
-            raise BadSettingError(f"{key} = {_masked(key, values[key])!r} ({origins[key]}): {reason}") from None
+        if key == "sites":
+            value: Any = _convert_sites(values[key], origins[key])
+        else:
+            value = _convert_value(key, values[key], field_type, origins[key], strict=strict)
         section, _, name = key.rpartition(".")
         (nested.setdefault(section, {}) if section else nested)[name] = value
     return msgspec.convert(nested, Settings)
+
+
+def _convert_value(key: str, value: Any, setting_type: Any, origin: str, *, strict: bool = True) -> Any:  # noqa: ANN401 - a setting is of any type
+    try:
+        return msgspec.convert(value, setting_type, strict=strict)
+    except msgspec.ValidationError as error:
+        reason = str(error).replace("`", "").partition(" - at ")[0]
+        raise BadSettingError(f"{key} = {_masked(key, value)!r} ({origin}): {reason}") from None
+
+
+def _convert_sites(value: Any, origin: str) -> dict[str, SiteSettings]:  # noqa: ANN401 - whatever was written there
+    """Each site, and each thing said of it, by itself, so that an error names its place."""
+    for site_id, site in _members("sites", value, origin):
+        known = {field.name: field.type for field in msgspec.structs.fields(SiteSettings)}
+        for name, part in _members(f"sites.{site_id}", site, origin):
+            if name not in known:
+                raise BadSettingError(
+                    f"{origin}: there is no setting sites.{site_id}.{name}; known are: {', '.join(known)}"
+                )
+            _convert_value(f"sites.{site_id}.{name}", part, known[name], origin)
+    return msgspec.convert(value, dict[str, SiteSettings])
+
+
+def _members(key: str, value: Any, origin: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - as above
+    if not isinstance(value, dict):
+        raise BadSettingError(
+            f'{key} = {value!r} ({origin}): must be a JSON object, as in {{"my-site": {{"domains": ["blog.example"]}}}}'
+        )
+    yield from value.items()
 
 
 def _check(settings: Settings, origins: Mapping[str, str]) -> None:

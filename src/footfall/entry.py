@@ -10,7 +10,8 @@ reads what an older one wrote.
 """
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -39,6 +40,8 @@ MAX_EVENTS_BYTES = 1024 * 1024
 MAX_AHEAD = timedelta(hours=24)
 """How far in the future a client's clock may be before its timestamp is refused."""
 
+INVALID = "invalid"
+"""What the ledger counts an event as that is not what it should be."""
 PAGE_VIEW = "page_view"
 """The `event_type` that counts as a view; every hit is one."""
 
@@ -228,18 +231,27 @@ class ManyEvents:
         received_ns: when it came, nanoseconds since 1970.
         address: whose it is.
         user_agent: as it was sent.
+        check: raises a `Problem` for an event that is not to be taken; None where any is.
 
     Attributes:
         count: how many there are.
         accepted: those that have been judged and are events.
         refused: those that have been and are not.
+        reasons: how many of those there are, by what the ledger counts them as.
 
     Raises:
         Problem: 400 when the array is not JSON, 413 when there are more than `MAX_EVENTS`, 422 when there is none.
     """
 
     def __init__(
-        self, body: bytes, *, max_event_bytes: int, received_ns: int, address: str | None, user_agent: bytes
+        self,
+        body: bytes,
+        *,
+        max_event_bytes: int,
+        received_ns: int,
+        address: str | None,
+        user_agent: bytes,
+        check: Callable[[Event], None] | None = None,
     ) -> None:
         self._max_event_bytes = max_event_bytes
         self._parse = partial(parse_event, received_ns=received_ns, address=address, user_agent=user_agent)
@@ -247,6 +259,8 @@ class ManyEvents:
         self.count = len(self._bodies)
         self.accepted: list[Event] = []
         self.refused: list[RefusedEvent] = []
+        self.reasons: Counter[str] = Counter()
+        self._check = check
 
     def judge(self, limit: int = MAX_EVENTS) -> bool:
         """Validator at most so many more; whether that was the last."""
@@ -255,11 +269,16 @@ class ManyEvents:
             if len(body) > self._max_event_bytes:
                 detail = f"The event is longer than {self._max_event_bytes} bytes."
                 self.refused.append(RefusedEvent(index, detail, []))
+                self.reasons[INVALID] += 1
                 continue
             try:
-                self.accepted.append(self._parse(body))
+                event = self._parse(body)
+                if self._check is not None:
+                    self._check(event)
+                self.accepted.append(event)
             except Problem as problem:
                 self.refused.append(RefusedEvent(index, problem.detail, problem.field_errors))
+                self.reasons[problem.reason or INVALID] += 1
         return first + limit >= self.count
 
 

@@ -27,13 +27,17 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
         status: the HTTP status.
         detail: one sentence for a person.
         field_errors: the fields concerned, each with what was expected.
+        reason: what the ledger counts it as; None where the status says enough.
     """
 
-    def __init__(self, status: int, detail: str, field_errors: Sequence[FieldError] = ()) -> None:
+    def __init__(
+        self, status: int, detail: str, field_errors: Sequence[FieldError] = (), *, reason: str | None = None
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.field_errors = list(field_errors)
+        self.reason = reason
 
     def body(self, **extensions: object) -> bytes:
         """The document; `extensions` are members of its own kind (RFC 9457, section 3.2)."""

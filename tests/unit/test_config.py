@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from footfall.config import Settings, is_loopback, known_keys, load, masked_url
@@ -17,6 +18,9 @@ DEFAULTS: dict[str, object] = {
     "collector.max_body_bytes": 65_536,
     "collector.trusted_proxies": [],
     "collector.pixel_url": None,
+    "collector.only_known_sites": False,
+    "collector.max_age_hours": None,
+    "collector.honour_privacy_signals": False,
     "queue.url": None,
     "queue.durability": "disk",
     "queue.max_bytes": 1 << 30,
@@ -27,6 +31,7 @@ DEFAULTS: dict[str, object] = {
     "reporting.token": None,
     "monitor.host": "127.0.0.1",
     "monitor.port": None,
+    "sites": {},
 }
 """The contract's table, and the monitor."""
 
@@ -38,6 +43,9 @@ OTHERS: dict[str, Any] = {
     "collector.max_body_bytes": 1_000,
     "collector.trusted_proxies": ["10.0.0.0/8", "fd00::/8"],
     "collector.pixel_url": "https://cdn.example/pixel.gif",
+    "collector.only_known_sites": True,
+    "collector.max_age_hours": 24,
+    "collector.honour_privacy_signals": True,
     "queue.durability": "memory",
     "queue.max_bytes": 5_000_000,
     "storage.path": "/var/log/visits.log",
@@ -48,6 +56,7 @@ OTHERS: dict[str, Any] = {
     "queue.url": "kafka://broker:9092/hits",
     "monitor.host": "::1",
     "monitor.port": 9002,
+    "sites": {"my-blog": {"domains": ["blog.example", "münchen.example", "[::1]"], "time_zone": "Europe/Berlin"}},
 }
 """Another value for each setting that has one."""
 
@@ -55,6 +64,7 @@ BOUNDS = [
     ("collector.port", 1, 65_535),
     ("collector.workers", 1, 64),
     ("collector.max_body_bytes", 1, 16 * 1024 * 1024),
+    ("collector.max_age_hours", 1, None),
     ("queue.max_bytes", 128 * 1024, None),
     ("reporting.port", 1, 65_535),
     ("monitor.port", 1, 65_535),
@@ -76,7 +86,7 @@ def value_of(settings: Settings, key: str) -> object:
     value: object = settings
     for part in key.split("."):
         value = getattr(value, part)
-    return value
+    return msgspec.to_builtins(value)
 
 
 def document(key: str, value: object) -> dict[str, object]:
@@ -120,7 +130,7 @@ def test_variable_overrides_every_setting(key: str) -> None:
     value = OTHERS[key]
     write(document(key, DEFAULTS[key]) if DEFAULTS[key] is not None else {})
 
-    text = ",".join(value) if isinstance(value, list) else str(value)
+    text = ",".join(value) if isinstance(value, list) else value if isinstance(value, str) else json.dumps(value)
 
     assert value == value_of(load(None, {variable(key): text}).settings, key)
 
@@ -281,6 +291,17 @@ def test_value_out_of_range_is_refused(key: str, least: int, most: int | None) -
         ("collector.trusted_proxies", ["10.0.0.0/33"]),
         ("collector.trusted_proxies", ["proxy.example"]),
         ("collector.trusted_proxies", [""]),
+        ("collector.only_known_sites", "yes"),
+        ("collector.only_known_sites", 1),
+        ("collector.max_age_hours", 0.5),
+        ("collector.max_age_hours", "24"),
+        ("sites", []),
+        ("sites", ["my-site"]),
+        ("sites", {"": {}}),
+        ("sites", {"x" * 129: {}}),
+        ("sites", {"half \ud800": {}}),
+        ("sites", {"my-site": None}),
+        ("sites", {"my-site": ["blog.example"]}),
         ("collector.pixel_url", ""),
         ("collector.pixel_url", "/pixel.gif"),
         ("collector.pixel_url", "//cdn.example/pixel.gif"),
@@ -314,6 +335,44 @@ def test_value_that_cannot_be_is_refused_by_its_key(key: str, value: object) -> 
 
     assert said.startswith(key)
     assert "appsettings.json" in said
+
+
+@pytest.mark.parametrize(
+    ("site", "key", "allowed"),
+    [
+        ({"domain": ["blog.example"]}, "sites.my-site.domain", "known are: domains, time_zone"),
+        ({"domains": "blog.example"}, "sites.my-site.domains", "Expected array"),
+        ({"domains": [1]}, "sites.my-site.domains", "Expected str"),
+        ({"domains": None}, "sites.my-site.domains", "Expected array"),
+        ({"domains": [""]}, "sites.my-site.domains", "as in blog.example"),
+        ({"domains": ["https://blog.example"]}, "sites.my-site.domains", "without scheme"),
+        ({"domains": ["blog.example:443"]}, "sites.my-site.domains", "port"),
+        ({"domains": ["blog.example/posts"]}, "sites.my-site.domains", "path"),
+        ({"domains": ["*.blog.example"]}, "sites.my-site.domains", "all hosts below"),
+        ({"domains": ["blog..example"]}, "sites.my-site.domains", "as in blog.example"),
+        ({"domains": ["blog \ud800.example"]}, "sites.my-site.domains", "as in blog.example"),
+        ({"time_zone": 1}, "sites.my-site.time_zone", "Expected str"),
+        ({"time_zone": ""}, "sites.my-site.time_zone", "as in Europe/Berlin"),
+        ({"time_zone": "Europe"}, "sites.my-site.time_zone", "as in Europe/Berlin"),
+        ({"time_zone": "Europe/Berln"}, "sites.my-site.time_zone", "as in Europe/Berlin"),
+        ({"time_zone": "../etc/passwd"}, "sites.my-site.time_zone", "as in Europe/Berlin"),
+    ],
+)
+def test_a_site_that_cannot_be_is_refused_by_its_key(site: object, key: str, allowed: str) -> None:
+    """The site and what is wrong with it are named, from the file as from a variable."""
+    write({"sites": {"other": {}, "my-site": site}})
+    from_file = refusal()
+    write({})
+    from_variable = refusal({"FOOTFALL__SITES": json.dumps({"my-site": site})})
+
+    for said, origin in ((from_file, "appsettings.json"), (from_variable, "FOOTFALL__SITES")):
+        assert (True, True, True) == (key in said, origin in said, allowed in said), said
+
+
+@pytest.mark.parametrize("text", ["", "my-site", "{", "[" * 100_000])
+def test_sites_in_a_variable_are_json(text: str) -> None:
+    """Anything else is refused, and the text shows how to write them."""
+    assert '{"domains": ["blog.example"]}' in refusal({"FOOTFALL__SITES": text})
 
 
 @pytest.mark.parametrize("text", ["", "eighty", "0x50", "8_000", " 80", "1" * 5_000])

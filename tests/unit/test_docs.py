@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from footfall import config, telemetry
+from footfall.collector.admission import FOREIGN_ORIGIN, PRIVACY_SIGNAL, TOO_OLD, UNKNOWN_SITE
 from footfall.commands.rebuild import NOT_REBUILT
 from footfall.database.enrich import Skip
 from footfall.queue.sink import DUPLICATE, LOST, UNREADABLE
@@ -42,13 +43,9 @@ def _anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def _shown(value: object) -> str:
-    return "none" if value is None else str(value)
-
-
 def test_every_setting_is_documented_with_its_default() -> None:
     """The table of the README has a row for each setting, in the program's order, and no other."""
-    defaults = [(source.key, _shown(source.value)) for source in config.LoadedSettings(config.Settings(), {}).sources()]
+    defaults = [(source.key, source.text) for source in config.LoadedSettings(config.Settings(), {}).sources()]
     _, _, section = _text("README.md").partition("## Settings\n")
     assert defaults == _SETTING_ROW.findall(section.partition("\n## ")[0])
 
@@ -63,7 +60,7 @@ def test_sample_settings_are_the_defaults() -> None:
 
 def _keys(settings: dict[str, Any]) -> Iterator[str]:
     for name, value in settings.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and name != "sites":
             yield from (f"{name}.{key}" for key in value)
         else:
             yield name
@@ -80,6 +77,13 @@ def test_every_metric_is_documented() -> None:
 def test_every_reason_to_skip_is_documented(reason: str) -> None:
     """Whoever reads the ledger finds each reason in the operations guide."""
     assert f"`{reason}`" in _text("docs/operations.md")
+
+
+@pytest.mark.parametrize("reason", [UNKNOWN_SITE, FOREIGN_ORIGIN, TOO_OLD, PRIVACY_SIGNAL])
+def test_every_rule_is_documented(reason: str) -> None:
+    """Whoever is refused, and whoever reads the ledger, finds why."""
+    assert f"`{reason}`" in _text("docs/operations.md")
+    assert f"`{reason}`" in _text("docs/api.md")
 
 
 @pytest.mark.parametrize("path", openapi.document()["paths"])

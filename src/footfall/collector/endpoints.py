@@ -9,13 +9,14 @@ from urllib.parse import unquote_plus
 import msgspec
 
 from footfall.collector.address import ClientAddress
+from footfall.collector.admission import Admission
 from footfall.collector.forward import Forwarder
 from footfall.collector.http import Reply
 from footfall.collector.intake import Intake, Outcome
 from footfall.collector.message import Request, Response
 from footfall.collector.status import StatusReplies
 from footfall.collector.validator import Validator
-from footfall.entry import MAX_EVENTS_BYTES, Hit, ManyAccepted, ManyEvents, RefusedEvent, parse_event
+from footfall.entry import INVALID, MAX_EVENTS_BYTES, Hit, ManyAccepted, ManyEvents, RefusedEvent, parse_event
 from footfall.problem import CONTENT_TYPE, Problem
 from footfall.status.access import ReportAccess
 from footfall.status.service import PATHS as OBSERVED
@@ -72,6 +73,7 @@ class Endpoints:
         forwarder: where reports are, if this service has them.
         max_body_bytes: per event.
         pixel_url: an image elsewhere that `/track` sends the browser to.
+        admission: the rules for what is taken; None where there are none.
         clock: nanoseconds since 1970.
     """
 
@@ -85,6 +87,7 @@ class Endpoints:
         forwarder: Forwarder | None,
         max_body_bytes: int,
         pixel_url: str | None = None,
+        admission: Admission | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._intake = intake
@@ -94,6 +97,7 @@ class Endpoints:
         self._forwarder = forwarder
         self._max_body_bytes = max_body_bytes
         self._pixel = _PIXEL if pixel_url is None else Response(302, headers={**_ANY_SITE, "location": pixel_url})
+        self._admission = admission
         self._clock = clock
 
     def max_body_bytes(self, path: bytes) -> int:
@@ -130,6 +134,9 @@ class Endpoints:
                 site_id, path, user_id = _hit_parameters(request.query)
             hit = Hit(self._clock(), address, referrer, user_agent, site_id, path, user_id)
             reply.send(self._pixel)
+            if self._admission is not None and (reason := self._admission.reason_against(headers, hit)):
+                self._intake.refuse(reason)
+                return
             self._intake.add_hit(hit, len(referrer) + len(user_agent) + len(request.query))
         elif request.method == b"HEAD":
             reply.send(self._pixel)
@@ -150,19 +157,22 @@ class Endpoints:
             try:
                 self._take(request, reply)
             except Problem as problem:
-                self._intake.refuse(
-                    "not_json" if problem.status == 400 else _REFUSAL_REASONS.get(problem.status, "invalid")
-                )
+                self._intake.refuse(_reason_of(problem))
                 reply.send(Response.of(problem, _CORS))
 
     def _take(self, request: Request, reply: Reply) -> None:
         headers = request.headers
+        admission = self._admission
+        if admission is not None:
+            admission.check_visitor(headers)
         body = request.body
         received_ns = self._clock()
         address = self._addresses.of(request.peer, headers.get(b"x-forwarded-for"))
         user_agent = headers.get(b"user-agent", b"")
         if request.path == b"/event":
             event = parse_event(body, received_ns=received_ns, address=address, user_agent=user_agent)
+            if admission is not None:
+                admission.check_event(headers, event)
             self._intake.add_events((event,), len(body), partial(_acknowledge, reply, _ACCEPTED))
             return
         many = ManyEvents(
@@ -171,14 +181,15 @@ class Endpoints:
             received_ns=received_ns,
             address=address,
             user_agent=user_agent,
+            check=None if admission is None else partial(admission.check_event, headers),
         )
         if not self._judge.take(many, len(body), reply):
             self._intake.refuse("overloaded", many.count)
             reply.send(_UNAVAILABLE)
 
     def _take_judged(self, many: ManyEvents, size: int, reply: Reply) -> None:
-        if many.refused:
-            self._intake.refuse("invalid", len(many.refused))
+        for reason, count in many.reasons.items():
+            self._intake.refuse(reason, count)
         if many.accepted:
             answer = _many_accepted(len(many.accepted), many.refused)
             self._intake.add_events(many.accepted, size, partial(_acknowledge, reply, answer))
@@ -207,6 +218,13 @@ def _many_accepted(accepted: int, refused: list[RefusedEvent]) -> Response:
 def _none_accepted(refused: list[RefusedEvent]) -> Response:
     problem = Problem(422, "None of the events was accepted.")
     return Response(422, problem.body(refused=refused), CONTENT_TYPE, _CORS)
+
+
+def _reason_of(problem: Problem) -> str:
+    """What an event that was not taken is counted as."""
+    if problem.reason is not None:
+        return problem.reason
+    return "not_json" if problem.status == 400 else _REFUSAL_REASONS.get(problem.status, INVALID)
 
 
 def _content_type(request: Request) -> bytes:

@@ -41,7 +41,7 @@ from footfall.commands.export import Export, count_events
 from footfall.commands.logfile import LogFile, ReadError, Skipped
 from footfall.database.duckdb.file import log_of, open_database
 from footfall.database.duckdb.writer import CHECKPOINT_ROWS, DuckdbSink
-from footfall.database.enrich import COLUMNS, host_of
+from footfall.database.enrich import COLUMNS
 from footfall.durable.sync import sync
 from footfall.entry import Hit, encode_entries
 from footfall.errors import AlreadyInUseError, BadUsageError, FootfallError, QueueBrokenError, QueueFullError
@@ -49,6 +49,7 @@ from footfall.failpoint import Failpoint, reach
 from footfall.queue.base import Batch, Progress
 from footfall.queue.local.store import LocalQueue
 from footfall.queue.sink import DATABASE, LOST, UNREADABLE, VISIT_LOG, entries_of
+from footfall.referrer import host_of
 from footfall.visit_log.line import format_line, parse_line
 
 NOT_REBUILT: Final = "not_rebuilt"

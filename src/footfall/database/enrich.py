@@ -19,14 +19,12 @@ from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 import ua_parser
 
 from footfall.entry import (
     MAX_PATH,
-    MAX_REFERRER,
     MAX_SITE_ID,
     MAX_USER_AGENT_BYTES,
     MAX_USER_ID,
@@ -34,6 +32,7 @@ from footfall.entry import (
     Entry,
     Hit,
 )
+from footfall.referrer import split, text_of
 
 SALT_BYTES: Final = 16
 """As long as the hash it keys."""
@@ -78,9 +77,6 @@ Row = tuple[
 
 _DAY_US: Final = 24 * 60 * 60 * 1_000_000
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - databases hold UTC without saying so
-_WIDEST_CHARACTER: Final = 4
-"""Bytes, in UTF-8."""
-
 _pack: Final = msgspec.msgpack.Encoder().encode
 """Keeps fields apart, so that no two visitors are hashed from the same bytes."""
 
@@ -208,11 +204,11 @@ def enrich(entry: Entry, salts: Mapping[int, bytes]) -> Row | Skip:
     user_id = entry.user_id
     props: str | None = None
     if isinstance(entry, Hit):
-        referrer = _text(entry.referrer)
+        referrer = text_of(entry.referrer)
         event_type = PAGE_VIEW
         site_id, path = entry.site_id, entry.path
         if not site_id or not path:
-            host, page = _split(referrer)
+            host, page = split(referrer)
             site_id, path = site_id or host, path or page
         if not site_id:
             return Skip.NO_SITE
@@ -257,21 +253,10 @@ def enrich(entry: Entry, salts: Mapping[int, bytes]) -> Row | Skip:
 @lru_cache(maxsize=2_048)
 def source_of(referrer: str, site_id: str) -> str | None:
     """Who led to a page of `site_id`; None for a referrer of the same site, or without a host."""
-    host, _ = _split(referrer)
+    host, _ = split(referrer)
     if not host or host.removeprefix("www.") == site_id.lower().removeprefix("www."):
         return None
     return _name(host)
-
-
-def host_of(referrer: bytes) -> str:
-    """The host in a referrer, which is the site of a hit without a site id; the empty text where there is none."""
-    host, _ = _split(_text(referrer))
-    return host
-
-
-def _text(referrer: bytes) -> str:
-    """A header's text, whatever its bytes are: text that is not UTF-8 can't be stored."""
-    return referrer[: MAX_REFERRER * _WIDEST_CHARACTER].decode(errors="replace")[:MAX_REFERRER]
 
 
 def _known_visitor(site_id: str, user_id: str) -> int:
@@ -284,19 +269,6 @@ def _unknown_visitor(salt: bytes, site_id: str, address: str, user_agent: bytes)
 
 def _number(digest: blake2b) -> int:
     return int.from_bytes(digest.digest(), "big", signed=True)
-
-
-@lru_cache(maxsize=2_048)
-def _split(referrer: str) -> tuple[str, str]:
-    """The host and path of an address; the empty text for a host it has not, or none that can be read."""
-    try:
-        parts = urlsplit(referrer)
-        host = parts.hostname
-    except ValueError:
-        host = None
-    if not host:
-        return "", "/"
-    return host, parts.path or "/"
 
 
 def _name(host: str) -> str:

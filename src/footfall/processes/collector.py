@@ -11,6 +11,7 @@ import uvloop
 from msgspec import Struct
 
 from footfall.collector.address import ClientAddress
+from footfall.collector.admission import admission_of
 from footfall.collector.endpoints import Endpoints
 from footfall.collector.forward import Forwarder
 from footfall.collector.http import Server
@@ -93,6 +94,7 @@ async def _collect(
             forwarder=None if reports is None else Forwarder(str(reports)),
             max_body_bytes=settings.collector.max_body_bytes,
             pixel_url=settings.collector.pixel_url,
+            admission=admission_of(settings, lambda headers: access.refusal("/event", headers) is None),
         )
         server = Server(endpoints, max_connections=_max_connections())
         await server.start(listener)

@@ -1,0 +1,110 @@
+"""What is taken at all: of whose sites, from which pages, of which visitors, and how long ago."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from footfall.config import Settings
+from footfall.entry import Event, Hit
+from footfall.problem import FieldError, Problem
+from footfall.referrer import host_of
+from footfall.sites import Domains
+
+UNKNOWN_SITE: Final = "unknown_site"
+FOREIGN_ORIGIN: Final = "foreign_origin"
+PRIVACY_SIGNAL: Final = "privacy_signal"
+TOO_OLD: Final = "too_old"
+
+_HOUR_NS: Final = 3_600 * 1_000_000_000
+
+Headers = Mapping[bytes, bytes]
+"""Of a request, by lower-case names."""
+
+
+def admission_of(settings: Settings, is_trusted: Callable[[Headers], bool]) -> "Admission | None":
+    """The rules that settings ask for; None where they ask for none, so that a request costs nothing more."""
+    collector = settings.collector
+    if collector.only_known_sites or collector.honour_privacy_signals or collector.max_age_hours is not None:
+        return Admission(settings, is_trusted)
+    return None
+
+
+class Admission:
+    """The rules that settings have asked for; each refuses with a `Problem` that says why, and has a `reason` to count.
+
+    A page is told by `Origin` and `Referer`. Where a client sends neither (a server, an app, a page that is loaded
+    with `no-referrer`) it is taken: whoever writes requests by hand can send any header, so the rule keeps out copies
+    of the snippet on other people's pages, and does not make a site id a secret.
+
+    Args:
+        settings: which rules there are.
+        is_trusted: whether a request may name times of long ago, by its headers.
+    """
+
+    def __init__(self, settings: Settings, is_trusted: Callable[[Headers], bool]) -> None:
+        collector = settings.collector
+        self._honours_signals = collector.honour_privacy_signals
+        self._max_age_hours = collector.max_age_hours
+        self._sites: dict[str, Domains] | None = None
+        if collector.only_known_sites:
+            self._sites = {site_id: Domains(site.domains) for site_id, site in settings.sites.items()}
+        self._is_trusted = is_trusted
+
+    def check_visitor(self, headers: Headers) -> None:
+        """Refuse whoever asks not to be counted, where that is honoured: see https://w3c.github.io/gpc/ and https://www.w3.org/TR/tracking-dnt/."""
+        if self._honours_signals and (headers.get(b"sec-gpc") == b"1" or headers.get(b"dnt", b"").startswith(b"1")):
+            raise Problem(
+                403,
+                "Nothing was recorded: the request asks not to be counted (Global Privacy Control or Do Not Track), "
+                "and this server honours that (collector.honour_privacy_signals).",
+                reason=PRIVACY_SIGNAL,
+            )
+
+    def reason_against(self, headers: Headers, hit: Hit) -> str | None:
+        """Why a hit is not taken, or None: its answer is the image, whatever the reason."""
+        try:
+            self.check_visitor(headers)
+            if self._sites is not None:
+                self._check_site(headers, hit.site_id or host_of(hit.referrer))
+        except Problem as problem:
+            return problem.reason
+        return None
+
+    def check_event(self, headers: Headers, event: Event) -> None:
+        """Refuse what is not to be taken of a request that `check_visitor` has let pass."""
+        if self._sites is not None:
+            self._check_site(headers, event.site_id)
+        if self._max_age_hours is not None and event.occurred_us is not None:
+            age_ns = event.received_ns - event.occurred_us * 1_000
+            if age_ns > self._max_age_hours * _HOUR_NS and not self._is_trusted(headers):
+                raise Problem(
+                    422,
+                    "The event was not accepted.",
+                    [
+                        FieldError(
+                            "timestamp",
+                            f"is more than {self._max_age_hours} hours ago (collector.max_age_hours); for older ones "
+                            "send the token for reports, as in Authorization: Bearer TOKEN",
+                        )
+                    ],
+                    reason=TOO_OLD,
+                )
+
+    def _check_site(self, headers: Headers, site_id: str) -> None:
+        assert self._sites is not None
+        domains = self._sites.get(site_id)
+        if domains is None:
+            detail = f"{site_id!r} is not one of the sites that this server knows; its owner lists them under sites"
+            raise Problem(422, "The event was not accepted.", [FieldError("site_id", detail)], reason=UNKNOWN_SITE)
+        for name in (b"origin", b"referer"):
+            page = headers.get(name, b"")
+            if page not in _NO_PAGE and not domains.hold(host_of(page)):
+                raise Problem(
+                    403,
+                    f"A page of {host_of(page) or 'no host'!r} ({name.decode()}) does not count for the site "
+                    f"{site_id!r}; the server's owner can add the host to sites.{site_id}.domains.",
+                    reason=FOREIGN_ORIGIN,
+                )
+
+
+_NO_PAGE: Final = {b"", b"null", b"about:blank"}
+"""What browsers send for a page that they do not name (Fetch standard; RFC 9110, section 10.1.3)."""
