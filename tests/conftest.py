@@ -1,5 +1,6 @@
 """Fixtures that all tests may use."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,16 @@ from harness import Footfall, free_port  # noqa: E402 - after its asserts are re
 # No deadline: these machines are shared, and a slow moment of theirs is no fault of the code.
 settings.register_profile("footfall", deadline=None)
 settings.load_profile("footfall")
+
+
+def pytest_unconfigure() -> None:
+    """Let go of the tests at the end.
+
+    Hypothesis puts a function into `gc.callbacks`, from which everything that a `@given` test's module names can be
+    reached. Python clears that list only after its last collection, so DuckDB's types would still be there when their
+    binding library looks for leaks, and it would print a screen of them.
+    """
+    gc.callbacks[:] = [callback for callback in gc.callbacks if not callback.__module__.startswith("hypothesis.")]
 
 
 @pytest.fixture(scope="session")

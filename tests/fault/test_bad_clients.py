@@ -18,12 +18,11 @@ from pathlib import Path
 
 import pytest
 
+from costly import COSTLY
 from harness import START_S, Footfall, eventually, read_answer
 from raw_http import exchange, get, parse_answers, post, read_to_end
 
 SAMPLES = 300
-ENOUGH_MS = 20.0
-"""Of a processor's time, to tell what one of many requests takes."""
 ROUNDS = 5
 TOLERANCE = 10
 FLOOR_MS = 3.0
@@ -108,12 +107,6 @@ def process_of(footfall: Footfall, name: str) -> int:
 def resident_mib(pid: int) -> float:
     pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
     return pages * resource.getpagesize() / MIB
-
-
-def worked_ms(pid: int) -> float:
-    """How long a process has had a processor, which is the same however many others want it."""
-    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(thread.read_text("ascii").split()[0]) for thread in threads) / 1e6
 
 
 @contextmanager
@@ -349,29 +342,6 @@ def test_pipelined_flood(footfall: Footfall, request_: bytes, at_once: int, writ
 # Expensive requests.
 
 
-def fields(count: int) -> bytes:
-    return b",".join(b'"%d":1' % number for number in range(count))
-
-
-WRONG_EVENT = b'{"site_id":1,"event_type":1,"path":1,"timestamp":"x","referrer":1,"props":1}'
-
-COSTLY: dict[str, Callable[[int], bytes]] = {
-    "parameters": lambda n: get(b"/track?" + b"a&" * (300 * n)),
-    "known parameters": lambda n: get(b"/track?" + b"&".join([b"path=%2F"] * (60 * n))),
-    "escapes": lambda n: get(b"/track?site_id=" + b"%41" * (200 * n)),
-    "fields": lambda n: post(b'{"site_id":"a","event_type":"b",%b}' % fields(60 * n)),
-    "the same field": lambda n: post(b"{%b}" % b",".join([b'"site_id":"a"'] * (40 * n))),
-    "props": lambda n: post(b'{"site_id":"a","event_type":"b","props":{%b}}' % fields(60 * n)),
-    "depth": lambda n: post(b"[" * (600 * n)),
-    "digits": lambda n: post(b'{"site_id":%b}' % (b"1" * (600 * n))),
-    "many numbers": lambda n: post(b"[%b1]" % (b"1," * (5_000 * n)), target=b"/events"),
-    "many blank lines": lambda n: post(b"\n" * (10_000 * n), target=b"/events"),
-    "many wrong events": lambda n: post(b"[%b]" % b",".join([WRONG_EVENT] * (10 * n)), target=b"/events"),
-    "headers": lambda n: get(b"/track", *[b"%d:" % number for number in range(2 * n)]),
-    "the same header": lambda n: get(b"/track", *[b"a:" + b"b" * 250] * (2 * n)),
-}
-"""Requests of a size that may cost more than their share; for 100 about the largest that are taken."""
-
 REFUSED = {
     "Content-Length with Transfer-Encoding": post(b"{}", b"Transfer-Encoding: chunked"),
     "200 kB of headers": get(b"/track", *[b"X-%d: %b" % (number, b"a" * 1_000) for number in range(200)]),
@@ -402,25 +372,6 @@ def test_costly_requests(attacked: Footfall) -> None:
         meanwhile(again_and_again(attacked, wires), again_and_again(attacked, wires)),
     ):
         check()
-
-
-@pytest.mark.parametrize("attack", COSTLY)
-def test_cost_is_linear(attacked: Footfall, attack: str) -> None:
-    """Four times the parameters, fields or headers take the collector's processor no more than about four times."""
-    collector = process_of(attacked, "collector")
-    with connections(attacked, 1) as [connection]:
-
-        def cost_ms(size: int) -> float:
-            began, count = worked_ms(collector), 0
-            while count < 20 or worked_ms(collector) < began + ENOUGH_MS:
-                connection.sendall(COSTLY[attack](size))
-                assert read_answer(connection).startswith(b"HTTP/1.1 ")
-                count += 1
-            return (worked_ms(collector) - began) / count
-
-        small, large = cost_ms(25), cost_ms(100)
-    _log.info("%s: %.2f ms, four times as many %.2f ms", attack, small, large)
-    assert large < 8 * small
 
 
 def test_distinct_sites_and_paths(attacked: Footfall) -> None:

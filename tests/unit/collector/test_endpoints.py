@@ -2,16 +2,20 @@
 
 import asyncio
 import json
+import re
 import socket
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Self
 
 import httpx
 import pytest
 import uvloop
 
+from costly import COSTLY
 from footfall.collector import validator as judge
 from footfall.collector.address import ClientAddress
 from footfall.collector.endpoints import Endpoints
@@ -112,3 +116,48 @@ def test_bodies_that_wait_to_be_judged_are_bounded(tmp_path: Path, monkeypatch: 
     with closing(run(tmp_path, ClientAddress([]), main)) as queue:
         state = queue.state()
     assert (10 - refused[0], 1_000 * refused[0]) == (state.received, state.refused["overloaded"])
+
+
+class CallCounter:
+    """Counts calls of functions, Python's and C's, in the thread that enters it."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __enter__(self) -> Self:
+        sys.setprofile(self._count)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _count(self, _frame: object, event: str, _argument: object) -> None:
+        self.calls += event in {"call", "c_call"}
+
+
+@pytest.mark.parametrize("attack", COSTLY)
+def test_work_grows_no_faster_than_the_request(tmp_path: Path, attack: str) -> None:
+    """Four times the parameters, fields or headers make the collector call no more than about four times the functions.
+
+    A quadratic loop would make sixteen times as many. The least of a few is taken: a request may arrive in more pieces
+    than another of its size, and the server does some work of its own every second.
+    """
+    calls: dict[int, int] = {}
+
+    async def main(client: httpx.AsyncClient) -> None:
+        assert client.base_url.port is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+        for size in (25, 100):
+            counted = []
+            for _ in range(5):
+                with CallCounter() as counter:
+                    writer.write(COSTLY[attack](size))
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    [length] = re.findall(rb"content-length: (\d+)", head) or [b"0"]
+                    await reader.readexactly(int(length))
+                counted.append(counter.calls)
+            calls[size] = min(counted)
+        writer.close()
+
+    run(tmp_path, ClientAddress([]), main).close()
+    assert calls[100] < 8 * calls[25]
