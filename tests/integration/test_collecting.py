@@ -129,7 +129,7 @@ def test_hit_holds_what_the_request_said(collector: Footfall) -> None:
 
 def test_hit_without_headers_is_recorded(collector: Footfall) -> None:
     """A client that says nothing of itself is a hit, too."""
-    exchange(collector.port, b"GET /track?site_id=bare HTTP/1.1\r\nConnection: close\r\n\r\n")
+    exchange(collector.port, b"GET /track?site_id=bare HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 
     hit = the_hit(collector, "bare")
 

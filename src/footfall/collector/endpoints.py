@@ -1,7 +1,7 @@
 """What each request to the collector means: the image, the events, and the way to everything else."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 from urllib.parse import unquote_plus
@@ -38,10 +38,12 @@ _PREFLIGHT_HEADERS = {
     "access-control-max-age": "86400",
 }
 _CORS = {"access-control-allow-origin": "*"}
+_NOT_STORED = {**_CORS, "cache-control": "no-store"}
 _ANY_SITE = {**_CORS, "cross-origin-resource-policy": "cross-origin", "cache-control": "no-store"}
 
 _PIXEL = Response(200, GIF, "image/gif", _ANY_SITE)
-_ACCEPTED = Response(202, b'{"status":"accepted"}', "application/json", {**_CORS, "cache-control": "no-store"})
+_ACCEPTED = Response(202, b'{"status":"accepted"}', "application/json", _NOT_STORED)
+_PREFETCHED = Response(202, b'{"status":"skipped","reason":"prefetch"}', "application/json", _NOT_STORED)
 _PREFLIGHT_TRACK = Response(204, headers={**_PREFLIGHT_HEADERS, "access-control-allow-methods": "GET, HEAD, OPTIONS"})
 _PREFLIGHT_EVENT = Response(204, headers={**_PREFLIGHT_HEADERS, "access-control-allow-methods": "POST, OPTIONS"})
 _UNAVAILABLE = Response.of(Problem(503, "The event can't be taken at the moment; nothing of it was recorded."), _CORS)
@@ -58,6 +60,7 @@ _REFUSAL_REASONS = {
     413: "too_large",
     431: "head_too_large",
     500: "error",
+    501: "unsupported",
     503: "overloaded",
 }
 
@@ -117,7 +120,7 @@ class Endpoints:
             reply.send(_NOT_FOUND)
 
     def refuse(self, problem: Problem, path: bytes) -> Response:
-        if path not in _COLLECTING:
+        if path and path not in _COLLECTING:
             return Response.of(problem)
         self._intake.refuse(_REFUSAL_REASONS.get(problem.status, "malformed"))
         # Whatever is wrong with the request, the page that embeds the image must not break.
@@ -126,6 +129,10 @@ class Endpoints:
     def _track(self, request: Request, reply: Reply) -> None:
         if request.method == b"GET":
             headers = request.headers
+            if _is_ahead_of_a_visit(headers):
+                self._intake.refuse("prefetch")
+                reply.send(self._pixel)
+                return
             referrer = headers.get(b"referer", b"")
             user_agent = headers.get(b"user-agent", b"")
             address = self._addresses.of(request.peer, headers.get(b"x-forwarded-for"))
@@ -153,6 +160,9 @@ class Endpoints:
         elif _content_type(request) not in (_JSON_TYPES if request.path == b"/event" else _JSON_TYPES | _NDJSON_TYPES):
             self._intake.refuse("content_type")
             reply.send(_UNSUPPORTED)
+        elif _is_ahead_of_a_visit(request.headers):
+            self._intake.refuse("prefetch")
+            reply.send(_PREFETCHED)
         else:
             try:
                 self._take(request, reply)
@@ -212,7 +222,7 @@ def _acknowledge(reply: Reply, accepted: Response, outcome: Outcome) -> None:
 
 def _many_accepted(accepted: int, refused: list[RefusedEvent]) -> Response:
     content = msgspec.json.encode(ManyAccepted("accepted", accepted, refused))
-    return Response(202, content, "application/json", {**_CORS, "cache-control": "no-store"})
+    return Response(202, content, "application/json", _NOT_STORED)
 
 
 def _none_accepted(refused: list[RefusedEvent]) -> Response:
@@ -229,6 +239,15 @@ def _reason_of(problem: Problem) -> str:
 
 def _content_type(request: Request) -> bytes:
     return request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+
+
+def _is_ahead_of_a_visit(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether the browser loads a page that nobody has opened yet: a prefetch or a prerendering.
+
+    `Sec-Purpose` is of the Fetch standard, `Purpose` of older Chrome and of Safari, `X-Moz` of older Firefox.
+    """
+    purpose = headers.get(b"sec-purpose") or headers.get(b"purpose") or headers.get(b"x-moz")
+    return purpose is not None and purpose.strip().lower().startswith((b"prefetch", b"prerender"))
 
 
 def _not_allowed(methods: str) -> Response:

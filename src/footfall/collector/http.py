@@ -20,6 +20,7 @@ It does not do TLS, HTTP/2, compression or WebSockets: a reverse proxy does.
 
 import asyncio
 import logging
+import re
 import socket
 from collections import deque
 from collections.abc import Mapping
@@ -61,6 +62,8 @@ _LOOKED_AT = 64
 _BACKLOG = 4_096
 """Connections the system holds until they are accepted; uvloop's own 100 would make others wait a second for theirs."""
 _ABOUT_BODY = (b"content-length", b"transfer-encoding", b"connection")
+_HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[\w.~!$&'()*+,;=%-]*)(?::[0-9]*)?", re.ASCII)
+"""RFC 3986, section 3.2.2: a name, or an address, and a port."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +72,13 @@ def _head_before_body(headers: Mapping[bytes, bytes]) -> bytes:
     """A head that says of its body what `headers` do."""
     said = [b"%b: %b" % (name, headers[name]) for name in _ABOUT_BODY if name in headers]
     return b"\r\n".join([b"POST / HTTP/1.1", *said, b"", b""])
+
+
+def _not_chunked_only(coding: bytes) -> Problem:
+    """Why a transfer coding is refused (RFC 9112, section 6); a body has no known end without a last coding chunked."""
+    if not coding.endswith(b"chunked"):
+        return Problem(400, "Transfer-Encoding must end with chunked.")
+    return Problem(501, "Transfer-Encoding may only be chunked. A compressed body needs Content-Encoding.")
 
 
 class Reply:
@@ -246,6 +256,7 @@ class Connection(asyncio.BufferedProtocol):
         "_fields",
         "_gone",
         "_headers",
+        "_host",
         "_in_line",
         "_interrupted",
         "_limit",
@@ -273,6 +284,7 @@ class Connection(asyncio.BufferedProtocol):
         self._in_line = False
         self._unread = 0  # bytes of answers, when they are too many
         self._discarded = 0
+        self._host: bytes | None = b""  # of the last request
         # The message being read; one has begun when its target has.
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
@@ -355,7 +367,10 @@ class Connection(asyncio.BufferedProtocol):
         if self._fields > MAX_FIELDS:
             self._stop(Problem(431, f"The head of the request has more than {MAX_FIELDS} lines."))
         name = name.lower()
+        value = value.rstrip(b" \t")  # which is around a value and not of it (RFC 9110, section 5.5)
         if name in self._headers:
+            if name == b"host":
+                self._stop(Problem(400, "The request has more than one Host."))
             value = b"%b, %b" % (self._headers[name], value)
         self._headers[name] = value
 
@@ -363,10 +378,14 @@ class Connection(asyncio.BufferedProtocol):
         if self._request is not None:
             return
         headers = self._headers
-        # HTTP/0.9 has no headers; whatever else has none may say which version it is.
-        if not headers and self._parser.get_http_version() not in {"1.1", "1.0"}:
-            self._stop(Problem(505, "HTTP/1.1 is spoken here."))
-        self._request = Request(self._parser.get_method(), self._target, headers, self._peer)
+        host = headers.get(b"host")
+        if host is None or host != self._host:
+            self._check_host(host)
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            self._target = b""  # which is a host
+            self._stop(Problem(501, "CONNECT is for proxies; this is none."))
+        self._request = Request(method, self._target, headers, self._peer)
         if b"content-length" in headers or b"transfer-encoding" in headers:
             self._expect_body()
 
@@ -468,34 +487,33 @@ class Connection(asyncio.BufferedProtocol):
         return b"connection" in request.headers and self._parser.get_http_version() == "1.0"
 
     def _parse(self, piece: memoryview) -> None:
-        try:
-            self._parser.feed_data(piece)
-        except httptools.HttpParserUpgrade as upgrade:
-            rest = piece[upgrade.args[0] :]
-        except httptools.HttpParserCallbackError as error:
-            if not isinstance(error.__context__, _StopParsing):
-                raise
+        rest: bytes | memoryview = piece
+        while rest and not self._closing:
+            try:
+                self._parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = self._decline_upgrade(rest[upgrade.args[0] :])
+                continue
+            except httptools.HttpParserCallbackError as error:
+                if not isinstance(error.__context__, _StopParsing):
+                    _log.exception("an error that Footfall does not know")
+                    self._refuse(Problem(500, "Footfall has met an error of its own."))
+            except httptools.HttpParserError:
+                if not self._target and b"GET /track" in bytes(piece):
+                    self._target = b"/track"  # the target itself is what llhttp did not like
+                self._refuse(Problem(400, "The request is not valid HTTP/1.1."))
             return
-        except httptools.HttpParserError:
-            if not self._target and b"GET /track" in bytes(piece):
-                self._target = b"/track"  # the target itself is what llhttp did not like
-            self._refuse(Problem(400, "The request is not valid HTTP/1.1."))
-            return
-        else:
-            return
-        self._decline_upgrade()
-        if rest:
-            self._parse(rest)
 
-    def _decline_upgrade(self) -> None:
-        """Go on as if the client had not asked to switch protocols (RFC 9110, section 7.8).
+    def _decline_upgrade(self, rest: bytes | memoryview) -> bytes | memoryview:
+        """Go on as if the client had not asked to switch protocols (RFC 9110, section 7.8); what is to be parsed next.
 
         llhttp stops after the head of such a request, even if a body follows: the next parser is told so by a head.
         """
         self._parser = httptools.HttpRequestParser(self)
-        if self._interrupted:
-            self._interrupted = False
-            self._parser.feed_data(_head_before_body(self._headers))
+        if not self._interrupted:
+            return rest
+        self._interrupted = False
+        return _head_before_body(self._headers) + bytes(rest)
 
     def _measure(self, size: int) -> None:
         """Count what has come of a message that is not complete: llhttp keeps headers to itself until they are."""
@@ -526,11 +544,25 @@ class Connection(asyncio.BufferedProtocol):
         self._unread = unread
         self.deadline = self.server.now + READ_S
 
+    def _check_host(self, host: bytes | None) -> None:
+        """HTTP/1.1 requires one, HTTP/1.0 does not know it (RFC 9112, section 3.2). The last good one is remembered."""
+        version = self._parser.get_http_version()
+        if version not in {"1.1", "1.0"}:
+            self._stop(Problem(505, "This server speaks HTTP/1.1."))
+        if host is None:
+            if version == "1.1":
+                self._stop(Problem(400, "The request has no Host."))
+        elif not _HOST.fullmatch(host):
+            self._stop(Problem(400, "The Host of the request is not a name or an address."))
+        self._host = host
+
     def _expect_body(self) -> None:
         assert self._request is not None
         self._limit = self.server.application.max_body_bytes(self._request.path)
-        declared = self._headers.get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared[:20]) > self._limit:
+        coding = self._headers.get(b"transfer-encoding")
+        if coding is not None and coding.lower() != b"chunked":
+            self._stop(_not_chunked_only(coding.lower()))
+        if int(self._headers.get(b"content-length", b"0")) > self._limit:
             self._stop(self._too_long())
         self._interrupted = self._parser.should_upgrade()
         self.deadline = self.server.now + BODY_S
@@ -548,15 +580,15 @@ class Connection(asyncio.BufferedProtocol):
 
     def _refuse(self, problem: Problem) -> None:
         """Answer a request that will not be read to its end; after the answers before it, the connection closes."""
-        path = self._target.partition(b"?")[0]
         head_only = self._request is not None and self._request.method == b"HEAD"
+        path = path_of(self._target) if self._target else b""
         self._closing = True
         self._request = None
         self._target = b""
         self._drop_body()
         reply = Reply(self, head_only, close=True)
         self._replies.append(reply)
-        reply.send(self.server.application.refuse(problem, path if path.startswith(b"/") else path_of(path)))
+        reply.send(self.server.application.refuse(problem, path))
 
     def _apologise(self, reply: Reply, path: bytes) -> None:
         if reply.wire is None:

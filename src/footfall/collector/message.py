@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Final
 
 from footfall.problem import CONTENT_TYPE, Problem, phrase
 
 _SLASH = ord("/")
+NOSNIFF: Final = {"x-content-type-options": "nosniff"}
+"""Keeps a browser from taking an answer for something else than its type says (Fetch standard, section 3.6)."""
 
 
 class Response:
@@ -34,8 +37,9 @@ class Response:
     @classmethod
     def of(cls, problem: Problem, headers: Mapping[str, str] | None = None) -> "Response":
         """The answer that tells of a problem, and when to try again where that may help."""
+        headers = {**NOSNIFF, **(headers or {})}
         if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
-            headers = {**(headers or {}), "retry-after": "1"}
+            headers["retry-after"] = "1"
         return cls(problem.status, problem.body(), CONTENT_TYPE, headers)
 
     def wire(self, date: bytes, head_only: bool, close: bool) -> bytes:  # noqa: FBT001 - the hot path
@@ -64,6 +68,7 @@ class Request:
         self.body = b""
 
 
-def path_of(address: bytes) -> bytes:
-    """The path of a target that is a whole address (RFC 9112, section 3.2.2)."""
-    return b"/" + address.partition(b"://")[2].partition(b"/")[2]
+def path_of(target: bytes) -> bytes:
+    """The path of a target, which may be a whole address (RFC 9112, section 3.2.2)."""
+    path = target.partition(b"?")[0]
+    return path if path.startswith(b"/") else b"/" + path.partition(b"://")[2].partition(b"/")[2]

@@ -5,7 +5,7 @@ import logging
 from typing import Final
 
 from footfall.collector.http import Reply
-from footfall.collector.message import Request, Response
+from footfall.collector.message import NOSNIFF, Request, Response
 from footfall.errors import FootfallError
 from footfall.problem import Problem
 from footfall.status.access import CHALLENGE, ReportAccess
@@ -66,4 +66,4 @@ class StatusReplies:
         except Exception:  # noqa: BLE001 - nobody must wait for an answer that does not come
             _log.exception("an error that Footfall does not know")
             return _UNKNOWN
-        return Response(answer.status, answer.body, answer.content_type, {"cache-control": "no-store"})
+        return Response(answer.status, answer.body, answer.content_type, {**NOSNIFF, "cache-control": "no-store"})

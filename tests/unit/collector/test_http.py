@@ -482,7 +482,7 @@ def test_answer_to_a_client_that_is_gone_is_nobodys_error(version: bytes) -> Non
     async def main() -> None:
         async with serving() as fixture:
             _, writer = await fixture.connect()
-            writer.write(b"GET /later HTTP/%b\r\n\r\n" % version)
+            writer.write(b"GET /later HTTP/%b\r\nHost: a\r\n\r\n" % version)
             await until(lambda: len(fixture.application.held) == 1)
             reset(writer)
             await until(lambda: not fixture.server.connections)
