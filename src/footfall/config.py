@@ -47,10 +47,18 @@ class QueueSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 class StorageSettings(Struct, frozen=True, forbid_unknown_fields=True):
     path: Annotated[str, Meta(min_length=1)] = "/tmp/visits.log"  # noqa: S108 - the contract's default
+    addresses: Literal["whole", "truncated", "none"] = "whole"
+    referrer_queries: Literal["keep", "strip"] = "keep"
 
 
 class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
     url: str | None = None
+    referrer_queries: Literal["strip", "keep"] = "strip"
+
+    @property
+    def keeps_queries(self) -> bool:
+        """Whether what a referrer asked for is stored."""
+        return self.referrer_queries == "keep"
 
     @property
     def is_clickhouse(self) -> bool:

@@ -28,6 +28,11 @@ def split(referrer: str) -> tuple[str, str]:
     return host, parts.path or "/"
 
 
+def without_query(referrer: str) -> str:
+    """The address up to its query or fragment."""
+    return referrer.partition("?")[0].partition("#")[0]
+
+
 def host_of(header: bytes) -> str:
     """The host in a referrer, which is the site of a hit without a site id; the empty text where there is none."""
     host, _ = split(text_of(header))

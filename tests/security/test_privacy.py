@@ -1,14 +1,17 @@
 """What of a visitor is kept, where and for how long; and whose word on another day is taken."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
+import duckdb
 import httpx
 import pytest
 
 from harness import Footfall, eventually
 
 TOKEN = "a-token-of-more-than-16-characters"
+RESET = "https://shop.example/reset?token=s3cret&mail=a%40b.example#top"
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +33,12 @@ def post(footfall: Footfall, *, headers: dict[str, str] | None = None, **event: 
     return httpx.post(
         footfall.url + "/event", json={"site_id": "a", "event_type": "page_view"} | event, headers=headers or {}
     )
+
+
+def stored(footfall: Footfall, query: str) -> list[tuple[Any, ...]]:
+    """An answer of the database; no process has it open."""
+    with closing(duckdb.connect(footfall.data_dir / "footfall.duckdb", read_only=True)) as database:
+        return database.execute(query).fetchall()
 
 
 # Signals.
@@ -59,6 +68,88 @@ def test_signals_are_not_looked_at_unless_that_was_asked_for(plain: Footfall) ->
 
     plain.settle()
     assert 2 == plain.stats("signals")["total_views"]
+
+
+# Queries of referrers.
+
+
+def test_what_a_referrer_asked_for_is_not_in_the_database(footfall: Footfall) -> None:
+    """Reset tokens and mail addresses travel there. Page and source stay, and the visits log has what was sent."""
+    footfall.start()
+    track(footfall, "a", Referer=RESET)
+    post(footfall, referrer=RESET)
+    post(footfall, referrer="https://www.google.com/search?q=footfall")
+    footfall.settle()
+    assert 0 == footfall.stop()
+
+    assert [
+        ("https://shop.example/reset", "shop.example"),
+        ("https://shop.example/reset", "shop.example"),
+        ("https://www.google.com/search", "Google"),
+    ] == stored(footfall, "SELECT referrer, source FROM events ORDER BY referrer")
+    assert [RESET] == [line.split("|")[1] for line in footfall.lines()]
+    assert b"s3cret" not in (footfall.data_dir / "footfall.duckdb").read_bytes()
+
+
+def test_each_output_can_be_told_to_keep_or_to_strip_them(footfall: Footfall) -> None:
+    """`database.referrer_queries` and `storage.referrer_queries` stand for themselves; a rebuild strips, too."""
+    footfall.set(FOOTFALL__DATABASE__REFERRER_QUERIES="keep", FOOTFALL__STORAGE__REFERRER_QUERIES="strip").start()
+    track(footfall, "a", Referer=RESET)
+    footfall.settle()
+    assert 0 == footfall.stop()
+
+    assert [(RESET,)] == stored(footfall, "SELECT referrer FROM events")
+    assert ["https://shop.example/reset"] == [line.split("|")[1] for line in footfall.lines()]
+
+    footfall.unset("FOOTFALL__DATABASE__REFERRER_QUERIES")
+    assert 0 == footfall.command("export", "events.ndjson").returncode
+    for source in ([], ["--events", "events.ndjson"]):
+        assert 0 == footfall.command("rebuild", *source).returncode
+        assert [("https://shop.example/reset",)] == stored(footfall, "SELECT referrer FROM events")
+
+
+# Addresses.
+
+VISITORS = {"203.0.113.77": "203.0.113.0", "2001:db8:1:2::3": "2001:db8:1::"}
+
+
+@pytest.mark.parametrize(("addresses", "written"), [("truncated", list(VISITORS.values())), ("none", ["null"] * 2)])
+def test_the_visits_log_can_do_without_whole_addresses(footfall: Footfall, addresses: str, written: list[str]) -> None:
+    """A line keeps its four fields. What the log was told to leave out does not make a rebuild count anything twice."""
+    footfall.set(FOOTFALL__COLLECTOR__TRUSTED_PROXIES="127.0.0.1").start()
+    for address in VISITORS:
+        track(footfall, "a", X_Forwarded_For=address, Referer=RESET)
+    footfall.settle()
+    assert 0 == footfall.stop()
+
+    footfall.set(FOOTFALL__STORAGE__ADDRESSES=addresses, FOOTFALL__STORAGE__REFERRER_QUERIES="strip").start()
+    for address in VISITORS:
+        track(footfall, "a", X_Forwarded_For=address, Referer=RESET)
+    footfall.settle()
+    figures = footfall.stats("a"), footfall.ledger()
+    assert [4, 2] == [figures[0]["total_views"], figures[0]["unique_users"]]
+    assert 0 == footfall.stop()
+    assert [*VISITORS, *written] == [line.split("|")[3] for line in footfall.lines()]
+
+    assert 0 == footfall.command("rebuild").returncode
+    footfall.start()
+    assert figures == (footfall.stats("a"), footfall.ledger())
+
+
+def test_a_log_without_addresses_can_be_rebuilt_from(footfall: Footfall) -> None:
+    """Its hits count; visitors are told apart by their user agents."""
+    footfall.visits_log.write_text(
+        "2025-11-12T10:00:00.0000000Z|https://blog.example/1|one|null\n"
+        "2025-11-12T10:00:01.0000000Z|https://blog.example/2|two|null\n"
+        "2025-11-12T10:00:02.0000000Z|https://blog.example/2|two|203.0.113.0\n"
+    )
+
+    rebuilt = footfall.command("rebuild")
+
+    assert (0, [(3, 3)]) == (
+        rebuilt.returncode,
+        stored(footfall, "SELECT count(*), count(DISTINCT visitor) FROM events WHERE site_id = 'blog.example'"),
+    ), rebuilt
 
 
 def test_an_old_timestamp_needs_the_token_where_an_age_is_set(footfall: Footfall) -> None:

@@ -28,6 +28,7 @@ from footfall.database.enrich import COLUMNS, Row, source_of
 from footfall.durable.sync import sync
 from footfall.errors import BadUsageError, DamagedFileError, FootfallError
 from footfall.queue.base import Progress
+from footfall.referrer import without_query
 
 _FORMAT: Final = 1
 _ROWS: Final = 10_000
@@ -163,10 +164,14 @@ class Export:
             line = self._read(ExportedId)
             yield _signed(line.id), _naive(line.seen_at)
 
-    def rows(self) -> Iterator[Row]:
-        """The rows of the table `events`, by the present rules as far as an export tells what they ask for."""
+    def rows(self, *, keeps_queries: bool = False) -> Iterator[Row]:
+        """The rows of the table `events`, by the present rules as far as an export tells what they ask for.
+
+        Args:
+            keeps_queries: as for `enrich`.
+        """
         for _ in range(self.header.events):
-            yield _row_of(self._read(ExportedEvent))
+            yield _row_of(self._read(ExportedEvent), keeps_queries=keeps_queries)
         if self._next():
             raise BadUsageError(f"{self._file.path} goes on after its last event, with line {self._line}.")
 
@@ -248,7 +253,8 @@ def _event_of(row: Row) -> ExportedEvent:
     )
 
 
-def _row_of(event: ExportedEvent) -> Row:
+def _row_of(event: ExportedEvent, *, keeps_queries: bool) -> Row:
+    referrer = event.referrer
     return (
         _naive(event.time),
         _naive(event.received_at),
@@ -257,8 +263,8 @@ def _row_of(event: ExportedEvent) -> Row:
         event.path,
         _signed(event.visitor),
         event.user_id,
-        event.referrer,
-        source_of(event.referrer, event.site_id) if event.referrer else None,
+        referrer if keeps_queries or referrer is None else without_query(referrer),
+        source_of(referrer, event.site_id) if referrer else None,
         event.browser,
         event.os,
         event.device,

@@ -5,8 +5,9 @@ from the visits log, or from exported events (`footfall.commands.export`):
 
 - **The visits log** has the hits. It does not tell what the query of a hit said (site, path, user), so their site and
   page are those of their referrer, and it has no events. A hit that is in the log and in a batch is told by its line,
-  which is the same byte for byte: each line of a batch takes one like it out of the log. This needs no assumption
-  about the order of the lines, the files they were rotated into, or those that were deleted.
+  which is the same byte for byte, but for what `storage.addresses` and `storage.referrer_queries` left out when it was
+  written: each hit of a batch takes one such line out of the log. This needs no assumption about the order of the
+  lines, the files they were rotated into, or those that were deleted.
 - **An export** has everything the database knew, but not what is behind it (address, user agent). It says up to which
   batch it goes, so the batches are taken from there on.
 
@@ -50,7 +51,8 @@ from footfall.queue.base import Batch, Progress
 from footfall.queue.local.store import LocalQueue
 from footfall.queue.sink import DATABASE, LOST, UNREADABLE, VISIT_LOG, entries_of
 from footfall.referrer import host_of
-from footfall.visit_log.line import format_line, parse_line
+from footfall.visit_log.line import parse_line
+from footfall.visit_log.redaction import possible_lines
 
 NOT_REBUILT: Final = "not_rebuilt"
 """Why the database skips entries that it once may have had: nothing was left to take them from."""
@@ -130,6 +132,7 @@ def rebuild_from_logs(
     logs: Sequence[LogFile],
     *,
     sites: Mapping[str, str],
+    keeps_queries: bool = False,
     on_progress: OnProgress = lambda _: None,
 ) -> RebuildReport:
     """Make the database anew from the queue's batches, and from visits logs for what is older.
@@ -139,38 +142,45 @@ def rebuild_from_logs(
         queue: what the database is filled from.
         logs: opened before this is called. What is appended to them from then on is in the batches.
         sites: by the host in its referrer, the site that a hit of the logs counts for, where it is not that host.
+        keeps_queries: referrers are stored whole (`database.referrer_queries`).
         on_progress: see `OnProgress`.
 
     Raises:
         FootfallError: it can't be done; the text says why. The old database is as it was.
     """
-    return _Rebuild(path, queue, on_progress).from_logs(logs, sites)
+    return _Rebuild(path, queue, keeps_queries=keeps_queries, on_progress=on_progress).from_logs(logs, sites)
 
 
 def rebuild_from_export(
-    path: Path, queue: LocalQueue, export: Export, *, on_progress: OnProgress = lambda _: None
+    path: Path,
+    queue: LocalQueue,
+    export: Export,
+    *,
+    keeps_queries: bool = False,
+    on_progress: OnProgress = lambda _: None,
 ) -> RebuildReport:
     """Make the database anew from exported events, and from the queue's batches that came after them.
 
     The other arguments and errors are those of `rebuild_from_logs`.
     """
-    return _Rebuild(path, queue, on_progress).from_export(export)
+    return _Rebuild(path, queue, keeps_queries=keeps_queries, on_progress=on_progress).from_export(export)
 
 
 class _Rebuild:
     """One database on its way to being replaced."""
 
-    def __init__(self, path: Path, queue: LocalQueue, on_progress: OnProgress) -> None:
+    def __init__(self, path: Path, queue: LocalQueue, *, keeps_queries: bool, on_progress: OnProgress) -> None:
         self._path = path.resolve()
         self._new_path = self._path.with_name(f"{self._path.name}.new")
         self._queue = queue
+        self._keeps_queries = keeps_queries
         self._on_progress = on_progress
         self._report = RebuildReport()
         self._settled = Progress()
 
     def from_logs(self, logs: Sequence[LogFile], sites: Mapping[str, str]) -> RebuildReport:
         with self._replacing() as new:
-            with closing(_Lines()) as retained, closing(DuckdbSink(new)) as sink:
+            with closing(_LoggedHits()) as retained, closing(self._sink(new)) as sink:
                 older = self._take_batches(sink, retained)
                 self._report.from_batches = count_events(new)
                 for log in logs:
@@ -184,16 +194,19 @@ class _Rebuild:
         with self._replacing() as new:
             self._take_export(new, export)
             self._report.from_export = count_events(new)
-            with closing(DuckdbSink(new)) as sink:
+            with closing(self._sink(new)) as sink:
                 self._take_batches(sink, None)
             self._report.from_batches = count_events(new) - self._report.from_export
             known = export.progress().get(self._queue.source, Progress())
             self._settle(new, sink.progress(), older=0, lost=known.skipped.get(LOST, 0))
         return self._report
 
+    def _sink(self, new: duckdb.DuckDBPyConnection) -> DuckdbSink:
+        return DuckdbSink(new, keeps_queries=self._keeps_queries)
+
     # Where it comes from.
 
-    def _take_batches(self, sink: DuckdbSink, retained: "_Lines | None") -> int:
+    def _take_batches(self, sink: DuckdbSink, retained: "_LoggedHits | None") -> int:
         """Write the batches behind the sink's position, and note the lines that they have in the visits log.
 
         Returns:
@@ -207,14 +220,14 @@ class _Rebuild:
             sink.write(batches)
             for batch in batches:
                 if retained is not None:
-                    lines = _lines_of(batch)
-                    retained.add(lines)
-                    older -= len(lines) if batch.sequence <= logged else 0
+                    hits = _logged_in(batch)
+                    retained.add(hits)
+                    older -= len(hits) if batch.sequence <= logged else 0
                 self._on_progress(len(batch.payload))
             position = batches[-1].sequence
         return max(0, older)
 
-    def _take_log(self, sink: DuckdbSink, log: LogFile, retained: "_Lines", sites: Mapping[str, str]) -> None:
+    def _take_log(self, sink: DuckdbSink, log: LogFile, retained: "_LoggedHits", sites: Mapping[str, str]) -> None:
         """Write the hits of a visits log, without those that batches hold."""
         hits: list[Hit] = []
         number = consumed = 0
@@ -243,7 +256,7 @@ class _Rebuild:
             with new.appender("event_ids") as event_ids:
                 event_ids.append_rows(ids)
         consumed = uncovered = 0
-        for rows in _chunks(export.rows(), _CHUNK_ROWS):
+        for rows in _chunks(export.rows(keeps_queries=self._keeps_queries), _CHUNK_ROWS):
             with new.appender("events", columns=list(COLUMNS)) as events:
                 events.append_rows(rows)
             uncovered += len(rows)
@@ -363,33 +376,46 @@ class _Rebuild:
         reach(Failpoint.REBUILD_REPLACED)
 
 
-class _Lines:
-    """Lines, each as often as it was added. What is too much for the memory SQLite keeps in a temporary file."""
+class _LoggedHits:
+    """Hits that are in the visits log, each to be found there once, by whatever line was written of it.
+
+    What is too much for the memory SQLite keeps in a temporary file.
+    """
 
     def __init__(self) -> None:
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._db.execute("PRAGMA journal_mode = OFF")
-        self._db.execute("CREATE TABLE lines (digest BLOB PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID")
+        self._db.execute("CREATE TABLE lines (digest BLOB, hit INTEGER, PRIMARY KEY (digest, hit)) WITHOUT ROWID")
         self._db.execute("BEGIN")
+        self._is_found = bytearray()
         self._left = 0
 
-    def add(self, lines: Sequence[bytes]) -> None:
+    def add(self, hits: Sequence[Hit]) -> None:
+        first = len(self._is_found)
         self._db.executemany(
-            "INSERT INTO lines VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
-            [(_digest(line),) for line in lines],
+            "INSERT INTO lines VALUES (?, ?)",
+            (
+                (_digest(f"{line}\n".encode()), number)
+                for number, hit in enumerate(hits, first)
+                for line in possible_lines(hit)
+            ),
         )
-        self._left += len(lines)
+        self._is_found += bytes(len(hits))
+        self._left += len(hits)
 
     def take(self, line: bytes) -> bool:
-        """Whether the line is here; once for each time it was added."""
+        """Whether the line is of one of them; each is found once."""
         if self._left == 0:
             return False
-        taken = self._db.execute(
-            "UPDATE lines SET count = count - 1 WHERE digest = ? AND count > 0", (_digest(line),)
-        ).rowcount
-        self._left -= taken
-        return taken == 1
+        digest = _digest(line)
+        while row := self._db.execute("SELECT hit FROM lines WHERE digest = ? LIMIT 1", (digest,)).fetchone():
+            self._db.execute("DELETE FROM lines WHERE digest = ? AND hit = ?", (digest, *row))
+            if not self._is_found[row[0]]:
+                self._is_found[row[0]] = True
+                self._left -= 1
+                return True
+        return False
 
     def close(self) -> None:
         self._db.close()
@@ -399,13 +425,9 @@ def _digest(line: bytes) -> bytes:
     return blake2b(line, digest_size=16).digest()
 
 
-def _lines_of(batch: Batch) -> list[bytes]:
-    """What the visits log has of a batch."""
-    return [
-        f"{format_line(entry.received_ns, entry.referrer, entry.user_agent, entry.address)}\n".encode()
-        for entry in entries_of(batch) or ()
-        if isinstance(entry, Hit) and entry.address
-    ]
+def _logged_in(batch: Batch) -> list[Hit]:
+    """The hits of a batch that have a line in the visits log."""
+    return [entry for entry in entries_of(batch) or () if isinstance(entry, Hit) and entry.address]
 
 
 def _lines_in(log: LogFile) -> Iterator[bytes]:
@@ -424,7 +446,7 @@ def _hit_of(line: bytes, sites: Mapping[str, str]) -> Hit | None:
         return None
     try:
         visit = parse_line(line[:-1].decode())
-        visit.address.encode()
+        (visit.address or "").encode()
     except ValueError:
         return None
     if abs(visit.received_ns) > _LATEST_NS:

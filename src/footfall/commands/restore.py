@@ -26,13 +26,18 @@ _PART_ROWS: Final = 50_000
 
 
 def fill_from_export(
-    database: ClickhouseDatabase, export: Export, *, on_progress: Callable[[int], object] = lambda _: None
+    database: ClickhouseDatabase,
+    export: Export,
+    *,
+    keeps_queries: bool = False,
+    on_progress: Callable[[int], object] = lambda _: None,
 ) -> int:
     """Add what was exported to a database that has nothing else; return how many events.
 
     Args:
         database: no processor writes to it yet.
         export: at its beginning.
+        keeps_queries: referrers are stored whole (`database.referrer_queries`).
         on_progress: called now and then with the bytes that were read since the last call.
 
     Raises:
@@ -52,7 +57,7 @@ def fill_from_export(
     for _ in export.event_ids():
         pass
     done = read = 0
-    for number, part in enumerate(_parts(export.rows())):
+    for number, part in enumerate(_parts(export.rows(keeps_queries=keeps_queries))):
         rows = [(*stored(row), source, number, 0) for row in part]
         database.insert_once(
             "events", EVENT_TYPES, rows, f"{source}:{number}", partial(_count, database, source, number)

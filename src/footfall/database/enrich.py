@@ -8,6 +8,7 @@ Nothing here reads or writes anything, so that a database can be made anew from 
 - **Visitor**: 128 bits. With a user id, a hash of site and user id, so that it holds for as long as the id does.
   Without one, a hash of site, address and user agent, keyed with a secret salt that holds for one UTC day. Ids of two
   sites, and without a user id those of two days, can't be linked. The address goes nowhere else.
+- **Referrer**: as it was sent, up to its query, where reset tokens and mail addresses travel.
 - **Source**: the name of the site that led here (see `_SOURCES`), or its host without `www.`; nothing for a visit
   without a referrer, or from the same site.
 - **Browser, system, device**: as ua-parser (https://github.com/ua-parser/uap-core) names the families.
@@ -32,7 +33,7 @@ from footfall.entry import (
     Entry,
     Hit,
 )
-from footfall.referrer import split, text_of
+from footfall.referrer import split, text_of, without_query
 
 SALT_BYTES: Final = 16
 """As long as the hash it keys."""
@@ -192,12 +193,13 @@ class Skip(StrEnum):
     SITE_ID_TOO_LONG = "site_id_too_long"
 
 
-def enrich(entry: Entry, salts: Mapping[int, bytes]) -> Row | Skip:
+def enrich(entry: Entry, salts: Mapping[int, bytes], *, keeps_queries: bool = False) -> Row | Skip:
     """What `entry` is in a database, or why it has no place there.
 
     Args:
         entry: as it came out of the queue.
         salts: the secret of each UTC day, counted in days since 1970; `SALT_BYTES` long.
+        keeps_queries: the referrer is kept whole.
     """
     received_us = occurred_us = entry.received_ns // 1_000
     received_at = time = _EPOCH + timedelta(0, 0, received_us)
@@ -233,6 +235,9 @@ def enrich(entry: Entry, salts: Mapping[int, bytes]) -> Row | Skip:
     else:
         visitor = _unknown_visitor(salts[occurred_us // _DAY_US], site_id, entry.address or "", user_agent)
     browser, system, device = _agent(user_agent)
+    source = source_of(referrer, site_id) if referrer else None
+    if not keeps_queries:
+        referrer = without_query(referrer)
     return (
         time,
         received_at,
@@ -242,7 +247,7 @@ def enrich(entry: Entry, salts: Mapping[int, bytes]) -> Row | Skip:
         visitor,
         user_id or None,
         referrer or None,
-        source_of(referrer, site_id) if referrer else None,
+        source,
         browser,
         system,
         device,

@@ -55,7 +55,13 @@ class BatchRows(msgspec.Struct):
 
 
 def rows_of(
-    batch: Batch, entries: Iterable[Entry] | None, before: Progress, salts: Mapping[int, bytes], seen: SeenIds
+    batch: Batch,
+    entries: Iterable[Entry] | None,
+    before: Progress,
+    salts: Mapping[int, bytes],
+    seen: SeenIds,
+    *,
+    keeps_queries: bool = False,
 ) -> BatchRows:
     """What a batch comes to in a database that stands at `before`.
 
@@ -65,6 +71,7 @@ def rows_of(
         before: the sink's progress in the batch's source.
         salts: as for `enrich`.
         seen: what is known of event ids.
+        keeps_queries: as for `enrich`.
     """
     rows: list[Row] = []
     keys: list[int] = []
@@ -80,7 +87,7 @@ def rows_of(
             if seen.is_duplicate(key, _received_at(entry)):
                 skipped[DUPLICATE] += 1
                 continue
-        row = enrich(entry, salts)
+        row = enrich(entry, salts, keeps_queries=keeps_queries)
         if isinstance(row, Skip):
             skipped[row.value] += 1
         else:

@@ -29,7 +29,11 @@ def run(
             with closing(open_mended(settings.database_path)) as connection:
 
                 def open_sink() -> DuckdbSink:
-                    return DuckdbSink(connection, checkpoint_bytes=settings.queue.max_bytes // 8)
+                    return DuckdbSink(
+                        connection,
+                        keeps_queries=settings.database.keeps_queries,
+                        checkpoint_bytes=settings.queue.max_bytes // 8,
+                    )
 
                 reports = DuckdbReports(connection, limit_s=LIMIT_S)
                 work(lifeline, settings, roles, access, listener, Database(open_sink, reports, is_exclusive=True))

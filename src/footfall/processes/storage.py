@@ -9,6 +9,7 @@ from footfall.queue.broker.tracing import open_tracing
 from footfall.queue.consumer import consume
 from footfall.queue.sink import VISIT_LOG
 from footfall.supervisor import Lifeline
+from footfall.visit_log.redaction import line_format
 from footfall.visit_log.writer import VisitLog
 
 
@@ -21,7 +22,12 @@ def run(lifeline: Lifeline, settings: Settings) -> None:
     give_way()
 
     def open_log() -> VisitLog:
-        return VisitLog(Path(settings.storage.path), settings.data_path, is_told=not settings.queue.is_broker)
+        return VisitLog(
+            Path(settings.storage.path),
+            settings.data_path,
+            is_told=not settings.queue.is_broker,
+            line_format=line_format(settings.storage.addresses, settings.storage.referrer_queries),
+        )
 
     with (
         presence(settings, STORAGE_PRESENCE),

@@ -3,7 +3,8 @@ r"""One line of the visits log: what it says, and how.
     2022-12-19T14:16:49.9605280Z|https://google.com|SomeUserAgent 1.2.3|192.168.1.1
 
 Time of the visit (ISO 8601, UTC, seven decimals), referrer, user agent, IP address, in UTF-8. A referrer or user agent
-that is missing or empty is `null`. So that no value can forge a field or a line, these are escaped:
+that is missing or empty is `null`, and so is an address that was left out (`footfall.visit_log.redaction`). So that no
+value can forge a field or a line, these are escaped:
 
 - `|`, `\` and control characters (U+0000 to U+001F, U+007F to U+009F) as `\xHH`,
 - the line separators U+2028 and U+2029 as `\uHHHH`,
@@ -40,27 +41,33 @@ class VisitLine(Struct, frozen=True):
         received_ns: nanoseconds since 1970, a multiple of 100.
         referrer: the header's bytes; empty when there was none.
         user_agent: the same.
-        address: the visitor's IP address.
+        address: the visitor's IP address, or the network that it is of; None where it was left out.
     """
 
     received_ns: int
     referrer: bytes
     user_agent: bytes
-    address: str
+    address: str | None
 
 
-def format_line(received_ns: int, referrer: bytes, user_agent: bytes, address: str) -> str:
+def format_line(received_ns: int, referrer: bytes, user_agent: bytes, address: str | None) -> str:
     """Put a visit as a line, without a line break; of `received_ns`, what is below 100 ns is cut off.
 
+    Args:
+        received_ns: nanoseconds since 1970.
+        referrer: the header's bytes; empty where there was none.
+        user_agent: the same.
+        address: the visitor's; None where it is left out.
+
     Raises:
-        ValueError: the time is outside the years 1 to 9999, or there is no address.
+        ValueError: the time is outside the years 1 to 9999, or the address is empty.
     """
-    if not address:
+    if address == "":
         raise ValueError("a visit without an address has no line")
     second, fraction = divmod(received_ns // 100, 10_000_000)
     return (
         f"{_format_second(second)}.{fraction:07d}Z"
-        f"|{_format_header(referrer)}|{_format_header(user_agent)}|{_escape(address)}"
+        f"|{_format_header(referrer)}|{_format_header(user_agent)}|{_MISSING if address is None else _escape(address)}"
     )
 
 
@@ -74,13 +81,11 @@ def parse_line(line: str) -> VisitLine:
     if len(fields) != 4:
         raise ValueError(f"a line has 4 fields, this one has {len(fields)}")
     time, referrer, user_agent, address = fields
-    if address == _MISSING:
-        raise ValueError("the address is missing")
     return VisitLine(
         _parse_time(time),
         _parse_header("referrer", referrer),
         _parse_header("user agent", user_agent),
-        _unescape("address", address),
+        None if address == _MISSING else _unescape("address", address),
     )
 
 

@@ -41,6 +41,7 @@ from footfall.failpoint import Failpoint, reach
 from footfall.queue.base import Batch, Progress, SinkReport
 from footfall.queue.sink import LOST, UNREADABLE, VISIT_LOG, entries_of, missed_before
 from footfall.visit_log.line import format_line
+from footfall.visit_log.redaction import LineFormat
 from footfall.visit_log.state import BEFORE_BYTES, FILE_NAME, End, Intent, VisitLogState
 
 LOCK_NAME = "visit_log.lock"
@@ -64,6 +65,8 @@ class VisitLog:
         state_dir: where the position is kept; a directory that is there.
         is_told: `resume` will be called, with what the queue knows. A broker knows nothing of a sink, so that where the
             log ends is told by the state alone.
+        line_format: writes a hit's line (`footfall.visit_log.redaction`). If it has changed, and the state was lost at
+            the same time, lines that the queue was not told of yet are not recognised, and are written again.
 
     Raises:
         AlreadyInUseError: another process holds the log, or the state; the text says which.
@@ -73,10 +76,13 @@ class VisitLog:
 
     name = VISIT_LOG
 
-    def __init__(self, path: Path, state_dir: Path, *, is_told: bool = True) -> None:
+    def __init__(
+        self, path: Path, state_dir: Path, *, is_told: bool = True, line_format: LineFormat = format_line
+    ) -> None:
         # Two names of one log must not make two locks.
         self._path = path.resolve()
         state_path = state_dir.resolve() / FILE_NAME
+        self._line_format = line_format
         self._broken: DamagedFileError | None = None
         log_lock = self._path.with_name(self._path.name + ".lock")
         state_lock = state_path.with_name(LOCK_NAME)
@@ -139,7 +145,7 @@ class VisitLog:
             before = reached.get(batch.source, Progress())
             if batch.sequence <= before.sequence:
                 continue
-            text, after = _render(batch, before)
+            text, after = _render(batch, before, self._line_format)
             reached[batch.source] = moved[batch.source] = after
             texts.append(text)
             size += len(text)
@@ -227,7 +233,7 @@ class VisitLog:
         progress = known
         with ExitStack() as held:
             for fd, start in self._places_after_end(held):
-                for text, after, offset in _texts_in(fd, start, progress, read):
+                for text, after, offset in _texts_in(fd, start, progress, read, self._line_format):
                     progress = after
                     if text:
                         found = Intent(os.fstat(fd).st_ino, offset, _before(fd, offset), text, {source: progress})
@@ -301,7 +307,7 @@ class VisitLog:
         return end
 
 
-def _render(batch: Batch, before: Progress) -> tuple[bytes, Progress]:
+def _render(batch: Batch, before: Progress, line_format: LineFormat) -> tuple[bytes, Progress]:
     """The batch's lines, and where it leads from `before`."""
     entries = entries_of(batch)
     lines = []
@@ -316,7 +322,7 @@ def _render(batch: Batch, before: Progress) -> tuple[bytes, Progress]:
         elif not entry.address:
             skipped["no_address"] = skipped.get("no_address", 0) + 1
         else:
-            lines.append(format_line(entry.received_ns, entry.referrer, entry.user_agent, entry.address))
+            lines.append(line_format(entry.received_ns, entry.referrer, entry.user_agent, entry.address))
     lines.append("")
     after = Progress(batch.sequence, batch.sequence, before.written + len(lines) - 1, skipped)
     return "\n".join(lines).encode(), after
@@ -343,12 +349,12 @@ def _open(path: Path, flags: int = 0) -> int:
 
 
 def _texts_in(
-    fd: int, offset: int, progress: Progress, read: Callable[[int], Sequence[Batch]]
+    fd: int, offset: int, progress: Progress, read: Callable[[int], Sequence[Batch]], line_format: LineFormat
 ) -> Iterator[tuple[bytes, Progress, int]]:
     """Each batch's text that a file holds from a place on, the last one perhaps in part; where it leads, and begins."""
     while batches := read(progress.sequence):
         for batch in batches:
-            text, progress = _render(batch, progress)
+            text, progress = _render(batch, progress, line_format)
             there = os.pread(fd, len(text), offset)
             if not text.startswith(there) or (text and not there):
                 return

@@ -58,7 +58,7 @@ def test_a_hit_becomes_a_page_view_with_all_that_its_headers_tell() -> None:
         "path": "/about?x=1",
         "visitor": row["visitor"],
         "user_id": "user-42",
-        "referrer": "https://news.example/item?id=1",
+        "referrer": "https://news.example/item",
         "source": "news.example",
         "browser": "Chrome",
         "os": "Windows",
@@ -336,6 +336,27 @@ def test_a_source_is_named_for_its_host(referrer: str | None, source: str | None
     entry = Event(NOON_NS, None, b"", "my-blog", "page_view", referrer=referrer)
 
     assert source == row_of(entry)["source"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        ("https://shop.example/reset?token=1", "https://shop.example/reset"),
+        ("https://shop.example/reset?a=b?c#d", "https://shop.example/reset"),
+        ("https://shop.example/#/reset?token=1", "https://shop.example/"),
+        ("https://shop.example/reset", "https://shop.example/reset"),
+        ("?token=1", None),
+        ("shop.example?token=1", "shop.example"),
+    ],
+)
+def test_a_referrer_is_stored_without_what_it_asked_for(sent: str, stored: str | None) -> None:
+    """Of a hit as of an event, unless it is to be kept."""
+    posted = Event(NOON_NS, None, b"", "my-blog", "page_view", referrer=sent)
+    for entry in (posted, hit(sent.encode())):
+        assert stored == row_of(entry)["referrer"]
+        kept = enrich(entry, SALTS, keeps_queries=True)
+        assert isinstance(kept, tuple)
+        assert sent in kept
 
 
 @pytest.mark.parametrize("site_id", ["example.com", "www.example.com", "Example.COM"])

@@ -80,6 +80,7 @@ class ClickhouseSink:
             batch has to be the same for all.
         clock: nanoseconds since 1970.
         monotonic: seconds that no one sets.
+        keeps_queries: referrers are stored whole (`database.referrer_queries`).
 
     Raises:
         OSError, FootfallError: as `write`.
@@ -94,10 +95,12 @@ class ClickhouseSink:
         is_exclusive: bool,
         clock: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = running_time,
+        keeps_queries: bool = False,
     ) -> None:
         self._db = database
         self._is_exclusive = is_exclusive
         self._clock = clock
+        self._keeps_queries = keeps_queries
         self._steadiness = Steadiness(monotonic)
         self._salts = _Salts(database, self._now)
         self._positions: dict[str, Progress] = {}
@@ -186,7 +189,7 @@ class ClickhouseSink:
         rows: list[tuple[Any, ...]] = []
         sequences = set()
         for batch, entries in opened:
-            added = rows_of(batch, entries, after, self._salts, seen)
+            added = rows_of(batch, entries, after, self._salts, seen, keeps_queries=self._keeps_queries)
             after = added.progress
             rows += [
                 (*stored(row), source, batch.sequence, key) for row, key in zip(added.rows, added.keys, strict=True)

@@ -52,6 +52,7 @@ class DuckdbSink:
         connection: what `open_database` gave; the sink works on a cursor of its own and leaves it open.
         clock: nanoseconds since 1970.
         monotonic: seconds that no one sets.
+        keeps_queries: referrers are stored whole (`database.referrer_queries`).
         checkpoint_bytes: so much of the queue makes a checkpoint due, for what no checkpoint covers can't leave it.
 
     Raises:
@@ -66,10 +67,12 @@ class DuckdbSink:
         clock: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = running_time,
         *,
+        keeps_queries: bool = False,
         checkpoint_bytes: int = CHECKPOINT_BYTES,
     ) -> None:
         self._db = connection.cursor()
         self._clock = clock
+        self._keeps_queries = keeps_queries
         self._steadiness = Steadiness(monotonic)
         self._path = _path_of(self._db)
         self._salts = _Salts(self._db)
@@ -118,7 +121,7 @@ class DuckdbSink:
             with self._db.appender("events", columns=list(COLUMNS)) as events:
                 for batch, batch_entries in zip(batches, entries, strict=True):
                     before = moved.get(batch.source) or self._positions.get(batch.source, Progress())
-                    added = rows_of(batch, batch_entries, before, self._salts, seen)
+                    added = rows_of(batch, batch_entries, before, self._salts, seen, keeps_queries=self._keeps_queries)
                     events.append_rows(added.rows)
                     moved[batch.source] = added.progress
                     rows += len(added.rows)

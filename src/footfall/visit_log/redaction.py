@@ -1,0 +1,56 @@
+"""What a line of the visits log leaves out of a hit: the address, in part or whole, and the query of its referrer.
+
+A line that leaves something out has four fields all the same; an address that is left out whole is `null`.
+"""
+
+import ipaddress
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final, Literal, get_args
+
+from footfall.entry import Hit
+from footfall.visit_log.line import format_line
+
+Addresses = Literal["whole", "truncated", "none"]
+Queries = Literal["keep", "strip"]
+
+LineFormat = Callable[[int, bytes, bytes, str], str]
+"""As `format_line`."""
+
+_KEPT_BITS: Final = {4: 24, 6: 48}
+"""What a truncated address keeps, by version: enough for a region, too little for a household."""
+
+
+def line_format(addresses: Addresses, queries: Queries) -> LineFormat:
+    """How a hit's line is written where no more of it may be in the log."""
+    if addresses == "whole" and queries == "keep":
+        return format_line
+
+    def format_redacted(received_ns: int, referrer: bytes, user_agent: bytes, address: str) -> str:
+        kept = address if addresses == "whole" else truncated(address) if addresses == "truncated" else None
+        if queries == "strip":
+            referrer = referrer.partition(b"?")[0].partition(b"#")[0]
+        return format_line(received_ns, referrer, user_agent, kept)
+
+    return format_redacted
+
+
+_FORMATS: Final = [
+    line_format(addresses, queries) for addresses in get_args(Addresses) for queries in get_args(Queries)
+]
+
+
+def possible_lines(hit: Hit) -> set[str]:
+    """Every line that may have been written of a hit with an address, whatever the settings were."""
+    assert hit.address is not None
+    return {line(hit.received_ns, hit.referrer, hit.user_agent, hit.address) for line in _FORMATS}
+
+
+@lru_cache(maxsize=8_192)
+def truncated(address: str) -> str | None:
+    """The network of an address: 24 bits of IPv4, 48 of IPv6. None for a host's name, of which no part is safe."""
+    try:
+        whole = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    return str(ipaddress.ip_network((whole, _KEPT_BITS[whole.version]), strict=False).network_address)
