@@ -107,7 +107,6 @@ def rebuild(
             "With a broker, the database is made anew from an export: footfall rebuild --events FILE. Or move it away "
             "and start: the processor reads again what the broker keeps (queue.url)."
         )
-    keeps_queries = settings.database.keeps_queries
     service.prepare(settings)
     with (
         _database_lock(settings),
@@ -118,7 +117,7 @@ def rebuild(
             export = files.enter_context(LogFile(export_path))
             with _bar(export.size + queue.state().bytes) as on_progress:
                 report = rebuild_from_export(
-                    settings.database_path, queue, Export(export), keeps_queries=keeps_queries, on_progress=on_progress
+                    settings.database_path, queue, Export(export), settings=settings.database, on_progress=on_progress
                 )
         else:
             named = dict.fromkeys(path.resolve() for path in log_paths)
@@ -137,7 +136,7 @@ def rebuild(
                     queue,
                     logs,
                     sites=sites,
-                    keeps_queries=keeps_queries,
+                    settings=settings.database,
                     on_progress=on_progress,
                 )
     click.echo("\n".join(_summary(report)))
@@ -160,9 +159,7 @@ def _fill(settings: config.Settings, export_path: Path | None) -> None:
             closing(open_clickhouse(settings.database.url)) as database,
             _bar(file.size) as on_progress,
         ):
-            count = fill_from_export(
-                database, Export(file), keeps_queries=settings.database.keeps_queries, on_progress=on_progress
-            )
+            count = fill_from_export(database, Export(file), settings=settings.database, on_progress=on_progress)
     except OSError as error:
         raise FootfallError(f"{error}. The same command goes on where this one ended.") from error
     click.echo(f"ClickHouse has {count:,} events from the export.")

@@ -53,6 +53,7 @@ class StorageSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
     url: str | None = None
+    path_queries: Literal["strip", "keep"] = "strip"
     referrer_queries: Literal["strip", "keep"] = "strip"
 
     @property

@@ -55,6 +55,9 @@ class Hit(Struct, frozen=True, array_like=True, tag="h", gc=False):
 
     Header values are the bytes that were sent: no encoding is promised by HTTP, and the visits log gives back exactly
     what came. `site_id`, `path` and `user_id` are what the query said, or None.
+
+    `host` is the host of the page that was viewed, for a line of an imported log: there the referrer is the page that
+    led to it. It is empty where the log does not tell. For the image it is None: there the referrer is the page itself.
     """
 
     received_ns: int
@@ -64,6 +67,7 @@ class Hit(Struct, frozen=True, array_like=True, tag="h", gc=False):
     site_id: str | None = None
     path: str | None = None
     user_id: str | None = None
+    host: str | None = None
 
 
 class Event(Struct, frozen=True, array_like=True, tag="e"):

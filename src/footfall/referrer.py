@@ -1,4 +1,4 @@
-"""The address of a page, as a browser sends it in `Referer`: its host and its path."""
+"""The address of a page, as a browser sends it in `Referer`: its text, and its host."""
 
 from functools import lru_cache
 from typing import Final
@@ -16,16 +16,12 @@ def text_of(header: bytes) -> str:
 
 
 @lru_cache(maxsize=2_048)
-def split(referrer: str) -> tuple[str, str]:
-    """The host and path of an address; the empty text for a host it has not, or none that can be read."""
+def host_in(address: str) -> str:
+    """The host of an address, in lower case; the empty text where it has none, or none that can be read."""
     try:
-        parts = urlsplit(referrer)
-        host = parts.hostname
+        return urlsplit(address).hostname or ""
     except ValueError:
-        host = None
-    if not host:
-        return "", "/"
-    return host, parts.path or "/"
+        return ""
 
 
 def without_query(referrer: str) -> str:
@@ -35,5 +31,4 @@ def without_query(referrer: str) -> str:
 
 def host_of(header: bytes) -> str:
     """The host in a referrer, which is the site of a hit without a site id; the empty text where there is none."""
-    host, _ = split(text_of(header))
-    return host
+    return host_in(text_of(header))

@@ -35,7 +35,7 @@ def batch(sequence: int, source: str = "a") -> Batch:
 
 
 def texts(sequence: int, source: str = "a") -> list[str]:
-    return [f"{source}-{sequence}-first", f"{source}-{sequence}-second"]
+    return [f"/{source}-{sequence}-first", f"/{source}-{sequence}-second"]
 
 
 def by_source(output: Sequence[str]) -> list[str]:
@@ -108,9 +108,9 @@ def test_sources_do_not_touch_each_other(open_sink: OpenSink, read_output: ReadO
         sink.write([batch(3, "b"), batch(7, "a")])
 
         assert {"a": 8, "b": 3} == sequences(sink)
-    assert texts(7, "a") + texts(8, "a") == [text for text in read_output(tmp_path) if text.startswith("a")]
+    assert texts(7, "a") + texts(8, "a") == [text for text in read_output(tmp_path) if text.startswith("/a")]
     assert texts(1, "b") + texts(2, "b") + texts(3, "b") == [
-        text for text in read_output(tmp_path) if text.startswith("b")
+        text for text in read_output(tmp_path) if text.startswith("/b")
     ]
 
 
@@ -127,7 +127,7 @@ def test_sequences_may_have_gaps(open_sink: OpenSink, read_output: ReadOutput, t
 def test_the_position_outlives_the_sink(open_sink: OpenSink, read_output: ReadOutput, tmp_path: Path) -> None:
     """A sink opened again stands where the last one stopped."""
     with open_sink(tmp_path) as sink:
-        sink.write([batch(1), batch_of([hit("a-third"), HOMELESS], 2), batch(1, "b")])
+        sink.write([batch(1), batch_of([hit("/a-third"), HOMELESS], 2), batch(1, "b")])
         before = standing(sink)
 
     with open_sink(tmp_path) as sink:
@@ -135,7 +135,7 @@ def test_the_position_outlives_the_sink(open_sink: OpenSink, read_output: ReadOu
         sink.write([batch(1), batch(2), batch(3), batch(1, "b")])
 
         assert {"a": 3, "b": 1} == sequences(sink)
-    assert by_source([*texts(1), "a-third", *texts(3), *texts(1, "b")]) == by_source(read_output(tmp_path))
+    assert by_source([*texts(1), "/a-third", *texts(3), *texts(1, "b")]) == by_source(read_output(tmp_path))
 
 
 def test_what_has_no_place_is_counted_with_its_reason(
@@ -143,15 +143,15 @@ def test_what_has_no_place_is_counted_with_its_reason(
 ) -> None:
     """Written and skipped make up all that came, over writes and openings, for each source."""
     with open_sink(tmp_path) as sink:
-        sink.write([batch_of([hit("one"), HOMELESS], 1), batch_of([HOMELESS], 2)])
+        sink.write([batch_of([hit("/one"), HOMELESS], 1), batch_of([HOMELESS], 2)])
         sink.write([batch_of([HOMELESS], 1, "b")])
     with open_sink(tmp_path) as sink:
-        sink.write([batch_of([HOMELESS, hit("3-one"), hit("3-two")], 3), batch_of([HOMELESS], 1, "b")])
+        sink.write([batch_of([HOMELESS, hit("/3-one"), hit("/3-two")], 3), batch_of([HOMELESS], 1, "b")])
 
         assert {"a": (3, [3]), "b": (0, [1])} == {
             source: (progress.written, list(progress.skipped.values())) for source, progress in sink.progress().items()
         }
-    assert ["one", "3-one", "3-two"] == read_output(tmp_path)
+    assert ["/one", "/3-one", "/3-two"] == read_output(tmp_path)
 
 
 def test_a_batch_of_nothing_moves_the_position(open_sink: OpenSink, read_output: ReadOutput, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_hostile_entries_are_written(open_sink: OpenSink, tmp_path: Path) -> Non
 
 def test_a_large_write_comes_out_whole(open_sink: OpenSink, read_output: ReadOutput, tmp_path: Path) -> None:
     """After an outage there is much to catch up with."""
-    entries = [hit(f"hit-{number:05}") for number in range(30_000)]
+    entries = [hit(f"/hit-{number:05}") for number in range(30_000)]
     with open_sink(tmp_path) as sink:
         sink.write([batch_of(entries[first : first + 10_000], first + 1) for first in range(0, 30_000, 10_000)])
 

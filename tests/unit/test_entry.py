@@ -546,6 +546,7 @@ hits = st.builds(
     site_id=st.none() | st.text(),
     path=st.none() | st.text(),
     user_id=st.none() | st.text(),
+    host=st.none() | st.text(),
 )
 events = st.builds(
     Event,
@@ -572,11 +573,11 @@ def test_entries_survive_their_bytes(entries: list[Entry]) -> None:
 
 def test_batch_format_is_the_documented_one() -> None:
     """Files of the queue outlive versions of the code, so the bytes are pinned here."""
-    hit = Hit(1, "192.0.2.1", b"\xff", b"|", "a", "/p", "u")
+    hit = Hit(1, "192.0.2.1", b"\xff", b"|", "a", "/p", "u", "b.example")
     event = Event(2, None, b"", "a", "page_view", "/p", "u", -3, "r", {"k": 1.5}, "id")
 
     assert [
-        ["h", 1, "192.0.2.1", b"\xff", b"|", "a", "/p", "u"],
+        ["h", 1, "192.0.2.1", b"\xff", b"|", "a", "/p", "u", "b.example"],
         ["e", 2, None, b"", "a", "page_view", "/p", "u", -3, "r", {"k": 1.5}, "id"],
     ] == msgspec.msgpack.decode(encode_entries([hit, event]))
 

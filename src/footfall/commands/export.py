@@ -24,6 +24,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from footfall.commands.logfile import LogFile, ReadError
+from footfall.config import DatabaseSettings
 from footfall.database.enrich import COLUMNS, Row, source_of
 from footfall.durable.sync import sync
 from footfall.errors import BadUsageError, DamagedFileError, FootfallError
@@ -164,14 +165,14 @@ class Export:
             line = self._read(ExportedId)
             yield _signed(line.id), _naive(line.seen_at)
 
-    def rows(self, *, keeps_queries: bool = False) -> Iterator[Row]:
+    def rows(self, *, settings: DatabaseSettings = DatabaseSettings()) -> Iterator[Row]:
         """The rows of the table `events`, by the present rules as far as an export tells what they ask for.
 
         Args:
-            keeps_queries: as for `enrich`.
+            settings: as for `enrich`.
         """
         for _ in range(self.header.events):
-            yield _row_of(self._read(ExportedEvent), keeps_queries=keeps_queries)
+            yield _row_of(self._read(ExportedEvent), settings=settings)
         if self._next():
             raise BadUsageError(f"{self._file.path} goes on after its last event, with line {self._line}.")
 
@@ -253,7 +254,7 @@ def _event_of(row: Row) -> ExportedEvent:
     )
 
 
-def _row_of(event: ExportedEvent, *, keeps_queries: bool) -> Row:
+def _row_of(event: ExportedEvent, *, settings: DatabaseSettings) -> Row:
     referrer = event.referrer
     return (
         _naive(event.time),
@@ -263,8 +264,8 @@ def _row_of(event: ExportedEvent, *, keeps_queries: bool) -> Row:
         event.path,
         _signed(event.visitor),
         event.user_id,
-        referrer if keeps_queries or referrer is None else without_query(referrer),
-        source_of(referrer, event.site_id) if referrer else None,
+        referrer if settings.keeps_queries or referrer is None else without_query(referrer),
+        source_of(referrer, event.site_id) if referrer and event.source else None,
         event.browser,
         event.os,
         event.device,

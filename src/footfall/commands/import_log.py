@@ -227,6 +227,7 @@ class _Run:
                 request.user_agent,
                 self._site_id,
                 request.path,
+                host="",
             )
         )
         self._hit_bytes += len(line)

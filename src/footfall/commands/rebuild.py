@@ -40,6 +40,7 @@ from msgspec import Struct, field
 
 from footfall.commands.export import Export, count_events
 from footfall.commands.logfile import LogFile, ReadError, Skipped
+from footfall.config import DatabaseSettings
 from footfall.database.duckdb.file import log_of, open_database
 from footfall.database.duckdb.writer import CHECKPOINT_ROWS, DuckdbSink
 from footfall.database.enrich import COLUMNS
@@ -132,7 +133,7 @@ def rebuild_from_logs(
     logs: Sequence[LogFile],
     *,
     sites: Mapping[str, str],
-    keeps_queries: bool = False,
+    settings: DatabaseSettings = DatabaseSettings(),
     on_progress: OnProgress = lambda _: None,
 ) -> RebuildReport:
     """Make the database anew from the queue's batches, and from visits logs for what is older.
@@ -142,13 +143,13 @@ def rebuild_from_logs(
         queue: what the database is filled from.
         logs: opened before this is called. What is appended to them from then on is in the batches.
         sites: by the host in its referrer, the site that a hit of the logs counts for, where it is not that host.
-        keeps_queries: referrers are stored whole (`database.referrer_queries`).
+        settings: what rows hold.
         on_progress: see `OnProgress`.
 
     Raises:
         FootfallError: it can't be done; the text says why. The old database is as it was.
     """
-    return _Rebuild(path, queue, keeps_queries=keeps_queries, on_progress=on_progress).from_logs(logs, sites)
+    return _Rebuild(path, queue, settings=settings, on_progress=on_progress).from_logs(logs, sites)
 
 
 def rebuild_from_export(
@@ -156,24 +157,24 @@ def rebuild_from_export(
     queue: LocalQueue,
     export: Export,
     *,
-    keeps_queries: bool = False,
+    settings: DatabaseSettings = DatabaseSettings(),
     on_progress: OnProgress = lambda _: None,
 ) -> RebuildReport:
     """Make the database anew from exported events, and from the queue's batches that came after them.
 
     The other arguments and errors are those of `rebuild_from_logs`.
     """
-    return _Rebuild(path, queue, keeps_queries=keeps_queries, on_progress=on_progress).from_export(export)
+    return _Rebuild(path, queue, settings=settings, on_progress=on_progress).from_export(export)
 
 
 class _Rebuild:
     """One database on its way to being replaced."""
 
-    def __init__(self, path: Path, queue: LocalQueue, *, keeps_queries: bool, on_progress: OnProgress) -> None:
+    def __init__(self, path: Path, queue: LocalQueue, *, settings: DatabaseSettings, on_progress: OnProgress) -> None:
         self._path = path.resolve()
         self._new_path = self._path.with_name(f"{self._path.name}.new")
         self._queue = queue
-        self._keeps_queries = keeps_queries
+        self._settings = settings
         self._on_progress = on_progress
         self._report = RebuildReport()
         self._settled = Progress()
@@ -202,7 +203,7 @@ class _Rebuild:
         return self._report
 
     def _sink(self, new: duckdb.DuckDBPyConnection) -> DuckdbSink:
-        return DuckdbSink(new, keeps_queries=self._keeps_queries)
+        return DuckdbSink(new, settings=self._settings)
 
     # Where it comes from.
 
@@ -256,7 +257,7 @@ class _Rebuild:
             with new.appender("event_ids") as event_ids:
                 event_ids.append_rows(ids)
         consumed = uncovered = 0
-        for rows in _chunks(export.rows(keeps_queries=self._keeps_queries), _CHUNK_ROWS):
+        for rows in _chunks(export.rows(settings=self._settings), _CHUNK_ROWS):
             with new.appender("events", columns=list(COLUMNS)) as events:
                 events.append_rows(rows)
             uncovered += len(rows)

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from footfall.commands.export import Export
+from footfall.config import DatabaseSettings
 from footfall.database.clickhouse.server import ClickhouseDatabase
 from footfall.database.clickhouse.writer import EVENT_TYPES, POSITION_TYPES, stored
 from footfall.database.enrich import Row
@@ -29,7 +30,7 @@ def fill_from_export(
     database: ClickhouseDatabase,
     export: Export,
     *,
-    keeps_queries: bool = False,
+    settings: DatabaseSettings = DatabaseSettings(),
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> int:
     """Add what was exported to a database that has nothing else; return how many events.
@@ -37,7 +38,7 @@ def fill_from_export(
     Args:
         database: no processor writes to it yet.
         export: at its beginning.
-        keeps_queries: referrers are stored whole (`database.referrer_queries`).
+        settings: what rows hold.
         on_progress: called now and then with the bytes that were read since the last call.
 
     Raises:
@@ -57,7 +58,7 @@ def fill_from_export(
     for _ in export.event_ids():
         pass
     done = read = 0
-    for number, part in enumerate(_parts(export.rows(keeps_queries=keeps_queries))):
+    for number, part in enumerate(_parts(export.rows(settings=settings))):
         rows = [(*stored(row), source, number, 0) for row in part]
         database.insert_once(
             "events", EVENT_TYPES, rows, f"{source}:{number}", partial(_count, database, source, number)

@@ -3,14 +3,15 @@
 Nothing here reads or writes anything, so that a database can be made anew from old batches with better rules.
 
 - **Site**: the one given; for a hit without one, the host of its referrer, which is the page that shows the image.
-- **Path**: the one given; for a hit without one, the referrer's path; `/` for any other page view, and the empty text
-  for an event of another type, which need not belong to a page.
+- **Path**: the page (`footfall.database.page`) that the path given names; for a hit without one, the referrer's page;
+  `/` for any other page view, and the empty text for an event of another type, which need not belong to a page.
 - **Visitor**: 128 bits. With a user id, a hash of site and user id, so that it holds for as long as the id does.
   Without one, a hash of site, address and user agent, keyed with a secret salt that holds for one UTC day. Ids of two
   sites, and without a user id those of two days, can't be linked. The address goes nowhere else.
 - **Referrer**: as it was sent, up to its query, where reset tokens and mail addresses travel.
 - **Source**: the name of the site that led here (see `_SOURCES`), or its host without `www.`; nothing for a visit
-  without a referrer, or from the same site.
+  without a referrer, or from the same site. The image has none: the referrer that a browser sends with it is the page
+  that shows it, never the page before.
 - **Browser, system, device**: as ua-parser (https://github.com/ua-parser/uap-core) names the families.
 """
 
@@ -24,6 +25,8 @@ from typing import Final
 import msgspec
 import ua_parser
 
+from footfall.config import DatabaseSettings
+from footfall.database.page import page_of
 from footfall.entry import (
     MAX_PATH,
     MAX_SITE_ID,
@@ -33,7 +36,7 @@ from footfall.entry import (
     Entry,
     Hit,
 )
-from footfall.referrer import split, text_of, without_query
+from footfall.referrer import host_in, text_of, without_query
 
 SALT_BYTES: Final = 16
 """As long as the hash it keys."""
@@ -193,13 +196,13 @@ class Skip(StrEnum):
     SITE_ID_TOO_LONG = "site_id_too_long"
 
 
-def enrich(entry: Entry, salts: Mapping[int, bytes], *, keeps_queries: bool = False) -> Row | Skip:
+def enrich(entry: Entry, salts: Mapping[int, bytes], settings: DatabaseSettings = DatabaseSettings()) -> Row | Skip:
     """What `entry` is in a database, or why it has no place there.
 
     Args:
         entry: as it came out of the queue.
         salts: the secret of each UTC day, counted in days since 1970; `SALT_BYTES` long.
-        keeps_queries: the referrer is kept whole.
+        settings: what is kept of a path and of a referrer.
     """
     received_us = occurred_us = entry.received_ns // 1_000
     received_at = time = _EPOCH + timedelta(0, 0, received_us)
@@ -208,15 +211,12 @@ def enrich(entry: Entry, salts: Mapping[int, bytes], *, keeps_queries: bool = Fa
     if isinstance(entry, Hit):
         referrer = text_of(entry.referrer)
         event_type = PAGE_VIEW
-        site_id, path = entry.site_id, entry.path
-        if not site_id or not path:
-            host, page = split(referrer)
-            site_id, path = site_id or host, path or page
+        site_id, path = _site_and_path(entry, referrer)
+        host = entry.host
         if not site_id:
             return Skip.NO_SITE
         if len(site_id) > MAX_SITE_ID:
             return Skip.SITE_ID_TOO_LONG
-        path = path[:MAX_PATH]
         if user_id and len(user_id) > MAX_USER_ID:
             user_id = None
     else:
@@ -224,19 +224,22 @@ def enrich(entry: Entry, salts: Mapping[int, bytes], *, keeps_queries: bool = Fa
         event_type = entry.event_type
         site_id = entry.site_id
         path = entry.path or ("/" if event_type == PAGE_VIEW else "")
+        host = host_in(path) if "://" in path else ""
         if entry.occurred_us is not None:
             occurred_us = entry.occurred_us
             time = _EPOCH + timedelta(0, 0, occurred_us)
         if entry.props:
             props = msgspec.json.encode(entry.props).decode()
+    if path:
+        path = page_of(path[:MAX_PATH], keep_query=settings.path_queries == "keep")[:MAX_PATH]
     user_agent = entry.user_agent[:MAX_USER_AGENT_BYTES]
     if user_id:
         visitor = _known_visitor(site_id, user_id)
     else:
         visitor = _unknown_visitor(salts[occurred_us // _DAY_US], site_id, entry.address or "", user_agent)
     browser, system, device = _agent(user_agent)
-    source = source_of(referrer, site_id) if referrer else None
-    if not keeps_queries:
+    source = None if host is None or not referrer else source_of(referrer, site_id, host)
+    if not settings.keeps_queries:
         referrer = without_query(referrer)
     return (
         time,
@@ -255,13 +258,23 @@ def enrich(entry: Entry, salts: Mapping[int, bytes], *, keeps_queries: bool = Fa
     )
 
 
+def _site_and_path(hit: Hit, referrer: str) -> tuple[str, str]:
+    """What a hit does not name is told by the page that shows the image: its referrer."""
+    host = "" if hit.site_id and hit.path else host_in(referrer)
+    return hit.site_id or host, hit.path or (referrer if host else "/")
+
+
 @lru_cache(maxsize=2_048)
-def source_of(referrer: str, site_id: str) -> str | None:
-    """Who led to a page of `site_id`; None for a referrer of the same site, or without a host."""
-    host, _ = split(referrer)
-    if not host or host.removeprefix("www.") == site_id.lower().removeprefix("www."):
+def source_of(referrer: str, site_id: str, host: str = "") -> str | None:
+    """Who led to a page of `site_id`, on `host` where that is known; None for the same site, or without a host."""
+    source = host_in(referrer)
+    if not source or source.removeprefix("www.") in {_bare(site_id), _bare(host)}:
         return None
-    return _name(host)
+    return _name(source)
+
+
+def _bare(host: str) -> str:
+    return host.lower().removeprefix("www.")
 
 
 def _known_visitor(site_id: str, user_id: str) -> int:

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from footfall.config import DatabaseSettings
 from footfall.database.enrich import Row, Skip, enrich
 from footfall.entry import Entry, Event
 from footfall.queue.base import Batch, Progress
@@ -61,7 +62,7 @@ def rows_of(
     salts: Mapping[int, bytes],
     seen: SeenIds,
     *,
-    keeps_queries: bool = False,
+    settings: DatabaseSettings = DatabaseSettings(),
 ) -> BatchRows:
     """What a batch comes to in a database that stands at `before`.
 
@@ -71,7 +72,7 @@ def rows_of(
         before: the sink's progress in the batch's source.
         salts: as for `enrich`.
         seen: what is known of event ids.
-        keeps_queries: as for `enrich`.
+        settings: as for `enrich`.
     """
     rows: list[Row] = []
     keys: list[int] = []
@@ -87,7 +88,7 @@ def rows_of(
             if seen.is_duplicate(key, _received_at(entry)):
                 skipped[DUPLICATE] += 1
                 continue
-        row = enrich(entry, salts, keeps_queries=keeps_queries)
+        row = enrich(entry, salts, settings)
         if isinstance(row, Skip):
             skipped[row.value] += 1
         else:

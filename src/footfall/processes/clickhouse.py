@@ -39,7 +39,7 @@ def run(
         is_exclusive = not settings.queue.is_broker
 
         def open_sink() -> ClickhouseSink:
-            return ClickhouseSink(database, is_exclusive=is_exclusive, keeps_queries=settings.database.keeps_queries)
+            return ClickhouseSink(database, is_exclusive=is_exclusive, settings=settings.database)
 
         reports = ClickhouseReports(database, limit_s=LIMIT_S)
         work(lifeline, settings, roles, access, listener, Database(open_sink, reports, is_exclusive))

@@ -31,7 +31,7 @@ def run(
                 def open_sink() -> DuckdbSink:
                     return DuckdbSink(
                         connection,
-                        keeps_queries=settings.database.keeps_queries,
+                        settings=settings.database,
                         checkpoint_bytes=settings.queue.max_bytes // 8,
                     )
 

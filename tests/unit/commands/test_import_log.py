@@ -89,7 +89,7 @@ def test_a_line_becomes_the_hit_it_once_was(log: Path, queue: LocalQueue) -> Non
     )
     run(log, queue, site_id="blog")
     received_ns = int(datetime(2015, 5, 17, 8, 5, 3, tzinfo=UTC).timestamp()) * 10**9
-    expected = Hit(received_ns, "203.0.113.9", b"", b'Caf\xe9 "1"', "blog", "/a%20b", None)
+    expected = Hit(received_ns, "203.0.113.9", b"", b'Caf\xe9 "1"', "blog", "/a%20b", None, "")
     assert [expected] == entries_of(queue)
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from footfall.config import DatabaseSettings
 from footfall.database.enrich import COLUMNS, SALT_BYTES, Skip, enrich
 from footfall.entry import Entry, Event, Hit
 
@@ -29,8 +30,9 @@ def hit(
     site_id: str | None = "my-blog",
     path: str | None = None,
     user_id: str | None = None,
+    host: str | None = None,
 ) -> Hit:
-    return Hit(received_ns, address, referrer, user_agent, site_id, path, user_id)
+    return Hit(received_ns, address, referrer, user_agent, site_id, path, user_id, host)
 
 
 def row_of(entry: Entry, salts: dict[int, bytes] = SALTS) -> dict[str, Any]:
@@ -46,7 +48,7 @@ def visitor_of(entry: Entry, salts: dict[int, bytes] = SALTS) -> int:
 
 def test_a_hit_becomes_a_page_view_with_all_that_its_headers_tell() -> None:
     """What the query said is kept, the rest is read from the headers."""
-    entry = hit(b"https://news.example/item?id=1", site_id="my-blog", path="/about?x=1", user_id="user-42")
+    entry = hit(b"https://news.example/item?id=1", site_id="my-blog", path="/about", user_id="user-42")
 
     row = row_of(entry)
 
@@ -55,11 +57,11 @@ def test_a_hit_becomes_a_page_view_with_all_that_its_headers_tell() -> None:
         "received_at": NOON,
         "site_id": "my-blog",
         "event_type": "page_view",
-        "path": "/about?x=1",
+        "path": "/about",
         "visitor": row["visitor"],
         "user_id": "user-42",
         "referrer": "https://news.example/item",
-        "source": "news.example",
+        "source": None,
         "browser": "Chrome",
         "os": "Windows",
         "device": "desktop",
@@ -146,6 +148,54 @@ def test_the_path_of_a_hit_with_a_site_is_the_referrers_when_none_is_given() -> 
     """The page that shows the image is the page that was viewed."""
     assert "/post-1" == row_of(hit(b"https://blog.example/post-1?x=1"))["path"]
     assert "/" == row_of(hit(b""))["path"]
+
+
+@pytest.mark.parametrize(
+    ("written", "page"),
+    [
+        ("/pricing", "/pricing"),
+        ("pricing", "/pricing"),
+        ("/pricing?plan=team#top", "/pricing"),
+        ("https://example.com/x?y#z", "/x"),
+        ("HTTPS://user@example.com:8443", "/"),
+        ("https://example.com?x=/y", "/"),
+        ("?page=2", "/"),
+        ("#top", "/"),
+        (" /pricing\n", "/pricing"),
+        ("/Pricing/", "/Pricing/"),
+        ("/caf%C3%A9", "/caf%C3%A9"),
+        ("//double", "//double"),
+        ("/go/https://other.example/x", "/go/https://other.example/x"),
+    ],
+)
+def test_a_page_has_one_path_however_it_is_written(written: str, page: str) -> None:
+    """Scheme, host, query and fragment are off, and a slash is before it: for hits, imported lines and events alike."""
+    entries: list[Entry] = [
+        hit(path=written),
+        hit(path=written, host=""),
+        Event(NOON_NS, None, b"", "my-blog", "page_view", path=written),
+        Event(NOON_NS, None, b"", "my-blog", "signup", path=written),
+    ]
+
+    assert [page] * 4 == [row_of(entry)["path"] for entry in entries]
+
+
+@pytest.mark.parametrize(
+    ("written", "page"),
+    [
+        ("/item?id=7#top", "/item?id=7"),
+        ("https://example.com/item?id=7&UTM_source=mail&lang=de", "/item?id=7&lang=de"),
+        ("/item?utm_source=mail&utm_campaign=may", "/item"),
+        ("/item?", "/item"),
+        ("item?id=7", "/item?id=7"),
+    ],
+)
+def test_queries_can_tell_pages_apart(written: str, page: str) -> None:
+    """`database.path_queries` = `keep` is for sites such as `/item?id=7`; a campaign makes no page of its own."""
+    keep = DatabaseSettings(path_queries="keep")
+    of_hits = [enrich(entry, SALTS, keep) for entry in (hit(path=written), hit(b"https://example.com/" + b"item?id=7"))]
+
+    assert [page, "/item?id=7"] == [row[COLUMNS.index("path")] for row in of_hits if not isinstance(row, Skip)]
 
 
 @pytest.mark.parametrize(("event_type", "path"), [("page_view", "/"), ("signup", "")])
@@ -259,6 +309,7 @@ ENTRIES = st.one_of(
         site_id=st.none() | TEXTS,
         path=st.none() | TEXTS,
         user_id=st.none() | TEXTS,
+        host=st.none() | TEXTS,
     ),
     st.builds(
         Event,
@@ -267,6 +318,7 @@ ENTRIES = st.one_of(
         user_agent=st.binary(max_size=2_000),
         site_id=st.text(min_size=1, max_size=128),
         event_type=st.text(min_size=1, max_size=64),
+        path=st.none() | TEXTS | TEXTS.map("https://{}".format),
         occurred_us=st.none() | st.integers(-(6 * 10**16), 4 * 10**15),
         referrer=st.none() | TEXTS,
         props=st.none() | st.dictionaries(TEXTS, st.none() | st.booleans() | st.floats() | TEXTS, max_size=5),
@@ -354,7 +406,7 @@ def test_a_referrer_is_stored_without_what_it_asked_for(sent: str, stored: str |
     posted = Event(NOON_NS, None, b"", "my-blog", "page_view", referrer=sent)
     for entry in (posted, hit(sent.encode())):
         assert stored == row_of(entry)["referrer"]
-        kept = enrich(entry, SALTS, keeps_queries=True)
+        kept = enrich(entry, SALTS, DatabaseSettings(referrer_queries="keep"))
         assert isinstance(kept, tuple)
         assert sent in kept
 
@@ -362,8 +414,26 @@ def test_a_referrer_is_stored_without_what_it_asked_for(sent: str, stored: str |
 @pytest.mark.parametrize("site_id", ["example.com", "www.example.com", "Example.COM"])
 @pytest.mark.parametrize("referrer", [b"https://example.com/", b"https://www.example.com/", b"http://EXAMPLE.com:81"])
 def test_a_visit_from_the_same_site_has_no_source(site_id: str, referrer: bytes) -> None:
-    """Going on to another page brings nobody new."""
-    assert row_of(hit(referrer, site_id=site_id))["source"] is None
+    """Going on to another page brings nobody new, whether the site's id is its host or the log knows the host."""
+    assert row_of(hit(referrer, site_id=site_id, host=""))["source"] is None
+    assert row_of(hit(referrer, site_id="my-blog", host=site_id))["source"] is None
+    assert row_of(hit(b"https://news.example/", site_id=site_id, host=site_id))["source"] == "news.example"
+
+
+@pytest.mark.parametrize("path", [None, "/pricing"])
+def test_the_image_has_no_source(path: str | None) -> None:
+    """The referrer that a browser sends with it is the page that shows it, whatever the site is called."""
+    assert row_of(hit(b"https://blog.example/pricing", site_id="my-blog", path=path))["source"] is None
+
+
+def test_an_event_that_names_its_own_host_has_no_source_there() -> None:
+    """A tracker that sends whole addresses says which host the site's own is."""
+    path = "https://www.blog.example/b"
+
+    assert [None, "news.example"] == [
+        row_of(Event(NOON_NS, None, b"", "my-blog", "page_view", path, referrer=referrer))["source"]
+        for referrer in ("https://blog.example/a", "https://news.example/")
+    ]
 
 
 # Browsers.

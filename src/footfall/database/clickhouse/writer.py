@@ -34,6 +34,7 @@ from typing import Any, Final
 
 import msgspec
 
+from footfall.config import DatabaseSettings
 from footfall.database.clickhouse.server import ClickhouseDatabase
 from footfall.database.enrich import COLUMNS, SALT_BYTES, Row
 from footfall.database.rows import DUPLICATE_AGE, SeenIds, keys_in, rows_of
@@ -80,7 +81,7 @@ class ClickhouseSink:
             batch has to be the same for all.
         clock: nanoseconds since 1970.
         monotonic: seconds that no one sets.
-        keeps_queries: referrers are stored whole (`database.referrer_queries`).
+        settings: what rows hold.
 
     Raises:
         OSError, FootfallError: as `write`.
@@ -95,12 +96,12 @@ class ClickhouseSink:
         is_exclusive: bool,
         clock: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = running_time,
-        keeps_queries: bool = False,
+        settings: DatabaseSettings = DatabaseSettings(),
     ) -> None:
         self._db = database
         self._is_exclusive = is_exclusive
         self._clock = clock
-        self._keeps_queries = keeps_queries
+        self._settings = settings
         self._steadiness = Steadiness(monotonic)
         self._salts = _Salts(database, self._now)
         self._positions: dict[str, Progress] = {}
@@ -189,7 +190,7 @@ class ClickhouseSink:
         rows: list[tuple[Any, ...]] = []
         sequences = set()
         for batch, entries in opened:
-            added = rows_of(batch, entries, after, self._salts, seen, keeps_queries=self._keeps_queries)
+            added = rows_of(batch, entries, after, self._salts, seen, settings=self._settings)
             after = added.progress
             rows += [
                 (*stored(row), source, batch.sequence, key) for row, key in zip(added.rows, added.keys, strict=True)

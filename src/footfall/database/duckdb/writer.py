@@ -21,6 +21,7 @@ from typing import Final
 import duckdb
 import msgspec
 
+from footfall.config import DatabaseSettings
 from footfall.database.duckdb.file import first_line, is_unreadable, log_of
 from footfall.database.enrich import COLUMNS, SALT_BYTES
 from footfall.database.rows import DUPLICATE_AGE, SeenIds, keys_in, rows_of
@@ -52,7 +53,7 @@ class DuckdbSink:
         connection: what `open_database` gave; the sink works on a cursor of its own and leaves it open.
         clock: nanoseconds since 1970.
         monotonic: seconds that no one sets.
-        keeps_queries: referrers are stored whole (`database.referrer_queries`).
+        settings: what rows hold.
         checkpoint_bytes: so much of the queue makes a checkpoint due, for what no checkpoint covers can't leave it.
 
     Raises:
@@ -67,12 +68,12 @@ class DuckdbSink:
         clock: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = running_time,
         *,
-        keeps_queries: bool = False,
+        settings: DatabaseSettings = DatabaseSettings(),
         checkpoint_bytes: int = CHECKPOINT_BYTES,
     ) -> None:
         self._db = connection.cursor()
         self._clock = clock
-        self._keeps_queries = keeps_queries
+        self._settings = settings
         self._steadiness = Steadiness(monotonic)
         self._path = _path_of(self._db)
         self._salts = _Salts(self._db)
@@ -121,7 +122,7 @@ class DuckdbSink:
             with self._db.appender("events", columns=list(COLUMNS)) as events:
                 for batch, batch_entries in zip(batches, entries, strict=True):
                     before = moved.get(batch.source) or self._positions.get(batch.source, Progress())
-                    added = rows_of(batch, batch_entries, before, self._salts, seen, keeps_queries=self._keeps_queries)
+                    added = rows_of(batch, batch_entries, before, self._salts, seen, settings=self._settings)
                     events.append_rows(added.rows)
                     moved[batch.source] = added.progress
                     rows += len(added.rows)

@@ -1,0 +1,30 @@
+"""Which page a path names: one page, one path, whether a hit, an event or a line of an imported log says it.
+
+A client may write a page as `/pricing`, `pricing`, `/pricing?ref=mail#team` or `https://example.com/pricing`. All of
+these are `/pricing`: scheme, host, query and fragment are left off, and a path begins with `/`. With
+`database.path_queries` = `keep` the query stays, for sites whose pages are told apart by it, as in `/item?id=7`; but
+not its campaign parameters, which say how somebody came to the page and not which one it is.
+
+Letters, percent-encoding and a slash at the end stay as they are: to a server these may be different pages.
+"""
+
+import re
+from typing import Final
+
+_ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+"""Scheme and host of an absolute address, RFC 3986, section 3."""
+_CAMPAIGN: Final = "utm_"
+
+
+def page_of(path: str, *, keep_query: bool) -> str:
+    """The page that a path or an address names; `/` where it names none."""
+    rest = path.strip()
+    if not rest.startswith("/") and (origin := _ORIGIN.match(rest)):
+        rest = rest[origin.end() :]
+    page, _, query = rest.partition("#")[0].partition("?")
+    if not page.startswith("/"):
+        page = f"/{page}"
+    if query and keep_query:
+        kept = "&".join(part for part in query.split("&") if part and not part.lower().startswith(_CAMPAIGN))
+        return f"{page}?{kept}" if kept else page
+    return page
