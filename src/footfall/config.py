@@ -38,6 +38,7 @@ class QueueSettings(Struct, frozen=True, forbid_unknown_fields=True):
     url: Annotated[str, Meta(min_length=1)] | None = None
     durability: Literal["disk", "memory"] = "disk"
     max_bytes: Annotated[int, Meta(ge=128 * 1024)] = 1 << 30
+    margin_hours: Annotated[int, Meta(ge=0)] = 48
 
     @property
     def is_broker(self) -> bool:

@@ -1,5 +1,6 @@
 """What of a visitor is kept, where and for how long; and whose word on another day is taken."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -150,6 +151,26 @@ def test_a_log_without_addresses_can_be_rebuilt_from(footfall: Footfall) -> None
         rebuilt.returncode,
         stored(footfall, "SELECT count(*), count(DISTINCT visitor) FROM events WHERE site_id = 'blog.example'"),
     ), rebuilt
+
+
+def test_the_queue_forgets_what_both_outputs_have(footfall: Footfall) -> None:
+    """Its batches hold addresses, and stay for a rebuild no longer than `queue.margin_hours`."""
+    footfall.set(FOOTFALL__QUEUE__MARGIN_HOURS="0").start()
+    track(footfall, "a")
+    footfall.settle()
+    assert 0 == footfall.stop()
+    footfall.start()  # the last checkpoint of the database was made at the end
+
+    def batches() -> int:
+        with closing(sqlite3.connect(footfall.data_dir / "queue.sqlite")) as queue:
+            count: int = queue.execute("SELECT count(*) FROM batches").fetchone()[0]
+            return count
+
+    eventually(0, batches)
+    assert 1 == footfall.stats("a")["total_views"]
+
+
+# Events that come again, and of another day.
 
 
 def test_an_old_timestamp_needs_the_token_where_an_age_is_set(footfall: Footfall) -> None:

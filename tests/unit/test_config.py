@@ -24,6 +24,7 @@ DEFAULTS: dict[str, object] = {
     "queue.url": None,
     "queue.durability": "disk",
     "queue.max_bytes": 1 << 30,
+    "queue.margin_hours": 48,
     "storage.path": "/tmp/visits.log",
     "storage.addresses": "whole",
     "storage.referrer_queries": "keep",
@@ -52,6 +53,7 @@ OTHERS: dict[str, Any] = {
     "collector.honour_privacy_signals": True,
     "queue.durability": "memory",
     "queue.max_bytes": 5_000_000,
+    "queue.margin_hours": 0,
     "storage.path": "/var/log/visits.log",
     "storage.addresses": "none",
     "storage.referrer_queries": "strip",
@@ -74,6 +76,7 @@ BOUNDS = [
     ("collector.max_body_bytes", 1, 16 * 1024 * 1024),
     ("collector.max_age_hours", 1, None),
     ("queue.max_bytes", 128 * 1024, None),
+    ("queue.margin_hours", 0, None),
     ("reporting.port", 1, 65_535),
     ("monitor.port", 1, 65_535),
 ]

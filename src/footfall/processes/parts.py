@@ -83,6 +83,7 @@ def open_queue(settings: Settings, *, share: float = 1.0, is_synced: bool = True
             sinks=(RELAY,) if settings.queue.is_broker else SINKS,
             durability=settings.queue.durability if is_synced else "memory",
             max_bytes=int(settings.queue.max_bytes * share),
+            margin_hours=settings.queue.margin_hours,
         )
     except OSError as error:
         raise FootfallError(f"the queue can't be opened: {error} (data_dir)") from error

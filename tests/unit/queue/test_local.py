@@ -17,6 +17,7 @@ from footfall.queue.local import store as embedded
 from footfall.queue.local.store import FILE_NAME, ImportMark, LocalQueue
 from footfall.queue.sink import DATABASE, SINKS, VISIT_LOG
 
+HOUR_NS = 3_600 * 10**9
 MIB = 1024 * 1024
 
 Open = Callable[..., LocalQueue]
@@ -193,6 +194,48 @@ def test_margin_is_kept_for_a_rebuild(opened: Open) -> None:
     kept = queue.read(0)
     assert queue.last_sequence() == kept[-1].sequence
     assert MIB // 4 - 10_000 <= sum(len(batch.payload) for batch in kept) <= MIB // 4 + 10_000
+
+
+def test_margin_is_kept_for_so_many_hours(opened: Open) -> None:
+    """Then what every sink has passed goes, however little it is, and what one still needs stays."""
+    now_ns = 10**18
+    queue = opened(clock=lambda: now_ns)
+    first = queue.append(b"x", 1)
+    now_ns += 47 * HOUR_NS
+    second = queue.append(b"x", 1)
+    queue.report(VISIT_LOG, Progress(second, second))
+    queue.report(DATABASE, Progress(second, first))
+    trim_all(queue)
+    assert [first, second] == [batch.sequence for batch in queue.read(0)]
+
+    now_ns += HOUR_NS
+    trim_all(queue)
+    assert [second] == [batch.sequence for batch in queue.read(0)]
+    now_ns += 1_000 * HOUR_NS
+    trim_all(queue)
+    assert [second] == [batch.sequence for batch in queue.read(0)]
+
+    pass_all(queue)
+    trim_all(queue)
+    assert [] == queue.read(0)
+
+
+def test_clock_that_was_set_leaves_no_gap_behind_what_was_dropped(opened: Open) -> None:
+    """A batch that seems to be of the future keeps those after it: what is left can be read on end."""
+    now_ns = 10**18
+    queue = opened(clock=lambda: now_ns)
+    for hours in (0, 1_000, 0):
+        now_ns = 10**18 + hours * HOUR_NS
+        queue.append(b"x", 1)
+    pass_all(queue)
+    now_ns = 10**18 + 48 * HOUR_NS
+
+    trim_all(queue)
+
+    assert 2 == len(queue.read(0))
+    now_ns += 1_000 * HOUR_NS
+    trim_all(queue)
+    assert [] == queue.read(0)
 
 
 def test_sequences_are_never_used_again(opened: Open) -> None:

@@ -36,6 +36,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,6 +102,7 @@ FORMAT = 1
 _log = logging.getLogger(__name__)
 _BUSY_S = 5.0
 _TRIM_BATCHES = 256
+_HOUR_NS = 3_600 * 1_000_000_000
 _MAX_MARGIN_BYTES = 64 * 1024 * 1024
 _VACUUM_PAGES = 512
 _CHECKPOINT_PAGES = 4_000
@@ -155,6 +157,7 @@ class LocalQueue:
         sinks: the names of the sinks that must have passed a batch before it is dropped.
         durability: `disk`: `append` returns when the batch is synced. `memory`: when the system has it.
         max_bytes: what the batches may take on disk before `append` refuses.
+        margin_hours: how long batches that every sink has passed stay for a rebuild; they hold addresses.
         clock: nanoseconds since 1970.
 
     Raises:
@@ -170,12 +173,14 @@ class LocalQueue:
         sinks: Sequence[str],
         durability: Literal["disk", "memory"] = "disk",
         max_bytes: int = 1 << 30,
+        margin_hours: int = 48,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._path = path
         self._sinks = tuple(sinks)
         self._max_bytes = max_bytes
         self._margin_bytes = min(_MAX_MARGIN_BYTES, max_bytes // 4)
+        self._margin_ns = margin_hours * _HOUR_NS
         self._room = 0
         self._clock = clock
         with ExitStack() as held:
@@ -402,26 +407,39 @@ class LocalQueue:
                 self._set_totals(max(progress.dealt_with, received), end_bytes, max(progress.sequence, last_sequence))
 
     def trim(self) -> int:
-        """Drop up to a few hundred batches that every sink has passed, older than the margin; return how many.
+        """Drop up to a few hundred batches that every sink has passed, and that the margin has no place for.
 
         Disk goes back to the system a piece at a time, so that no commit waits long behind this one.
+
+        Returns:
+            how many were dropped.
         """
         reports = self.sink_reports()
         passed = min((reports[sink].safe_sequence if sink in reports else 0 for sink in self._sinks), default=0)
-        kept = self._value("SELECT end_bytes FROM totals") - self._margin_bytes
-        oldest = self._rows("SELECT sequence, end_bytes FROM batches ORDER BY sequence LIMIT 1")
-        if not oldest or oldest[0][0] > passed or oldest[0][1] > kept:
-            self._give_back()
-            return 0
-        with self._transaction():
-            dropped = self._db.execute(
-                "DELETE FROM batches WHERE sequence IN "
-                "(SELECT sequence FROM batches WHERE sequence <= ? AND end_bytes <= ? ORDER BY sequence LIMIT ?)",
-                (passed, kept, _TRIM_BATCHES),
-            ).rowcount
-        reach(Failpoint.QUEUE_TRIMMED)
+        if self._droppable(passed, limit=1):
+            with self._transaction():
+                sequences = self._droppable(passed, limit=_TRIM_BATCHES)
+                self._db.execute("DELETE FROM batches WHERE sequence <= ?", (max(sequences, default=0),))
+            reach(Failpoint.QUEUE_TRIMMED)
+        else:
+            sequences = []
         self._give_back()
-        return dropped
+        return len(sequences)
+
+    def _droppable(self, passed: int, *, limit: int) -> list[int]:
+        """The oldest batches up to `passed` that are beyond the margin, by their size or their age.
+
+        Without a gap, though a clock that was set may have left an old time after a new one: the batches that stay
+        have to follow one another.
+        """
+        kept_bytes = self._value("SELECT end_bytes FROM totals") - self._margin_bytes
+        kept_ns = self._clock() - self._margin_ns
+        oldest = self._rows(
+            "SELECT sequence, end_bytes, committed_ns FROM batches WHERE sequence <= ? ORDER BY sequence LIMIT ?",
+            passed,
+            limit,
+        )
+        return [sequence for sequence, *_ in takewhile(lambda row: row[1] <= kept_bytes or row[2] <= kept_ns, oldest)]
 
     def _give_back(self) -> None:
         """Return some free pages to the system."""
