@@ -3,8 +3,9 @@
 import ipaddress
 import json
 import os
+import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -17,6 +18,11 @@ from footfall.sites import SiteSettings, errors_of
 
 FILE_NAME = "appsettings.json"
 ENV_PREFIX = "FOOTFALL__"
+
+_URL_SCHEMES = {"kafka", "amqp", "amqps", "clickhouse", "clickhouses"}
+_URL_HOST = r"(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d*)?"
+_URL_PLACE = re.compile(rf"(?:{_URL_HOST}(?:,{_URL_HOST})*)?(?:/[\w.%~-]*)?")
+"""Hosts with their ports, and a name."""
 
 Host = Annotated[str, Meta(min_length=1)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
@@ -302,11 +308,9 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
     for source in LoadedSettings(settings, {}).sources():
         if isinstance(source.value, str) and not _is_text(source.value):
             raise refuse(source.key, "must be UTF-8, without NUL")
-    for network in settings.collector.trusted_proxies:
-        try:
-            ipaddress.ip_network(network)
-        except ValueError as error:
-            raise refuse("collector.trusted_proxies", f"{error}; write networks as in 10.0.0.0/8") from None
+    reason = _reason_against_proxies(settings.collector.trusted_proxies)
+    if reason is not None:
+        raise refuse("collector.trusted_proxies", reason)
     pixel_url = settings.collector.pixel_url
     if pixel_url is not None and not _is_http_url(pixel_url):
         raise refuse("collector.pixel_url", "must be an http:// or https:// address of an image, in ASCII")
@@ -324,6 +328,20 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
     token = settings.reporting.token
     if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
         raise refuse("reporting.token", "must be ASCII without spaces: it travels in a header")
+
+
+def _reason_against_proxies(networks: Sequence[str]) -> str | None:
+    for network in networks:
+        try:
+            prefix_length = ipaddress.ip_network(network).prefixlen
+        except ValueError as error:
+            return f"{error}; write networks as in 10.0.0.0/8"
+        if prefix_length == 0:
+            return (
+                f"{network} would let everybody write any address into X-Forwarded-For, and so forge visitors and "
+                "evade limits; name only the networks of your proxies, as in 10.0.0.0/8"
+            )
+    return None
 
 
 def _is_text(value: str) -> bool:
@@ -361,10 +379,18 @@ def _masked(key: str, value: Any) -> Any:  # noqa: ANN401 - a setting is of any 
 
 
 def masked_url(url: str) -> str:
-    """An address without what is secret in it: who logs in, and options, among which Kafka has its password."""
-    scheme, colon, rest = url.partition("://")
-    # A password before the host may hold any sign, and so may Kafka's, which is among the options.
-    host = 0 if scheme == "kafka" else rest.rfind("@") + 1
+    """An address without what is secret in it: who logs in, and options, among which Kafka has its password.
+
+    Only what certainly is a host, a port or a name is shown: a password that is not escaped may hold any character.
+    """
+    scheme, colon, rest = url.partition(":")
+    if scheme == "duckdb":
+        return url
+    if scheme.lower() not in _URL_SCHEMES or not rest.startswith("//"):
+        return f"{scheme}:***" if scheme.lower() in _URL_SCHEMES else "***"
+    rest = rest[2:]
+    host = 0 if scheme.lower() == "kafka" else rest.rfind("@") + 1  # Kafka's options may hold an @
     place, question, _ = rest[host:].partition("?")
-    _, at, place = (rest[:host] + place).rpartition("@")
-    return f"{scheme}{colon}{'***' if at else ''}{at}{place}{question}{'***' if question else ''}"
+    user, at, place = (rest[:host] + place).rpartition("@")
+    shown = place if _URL_PLACE.fullmatch(place) else "***"
+    return f"{scheme}{colon}//{'***' if user else ''}{at}{shown}{question}{'***' if question else ''}"

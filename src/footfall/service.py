@@ -33,6 +33,8 @@ from footfall.queue.local.store import FILE_NAME
 from footfall.status.access import ReportAccess
 from footfall.supervisor import Child, Lifeline, Supervisor
 
+_MIN_TOKEN_LENGTH = 16
+"""Of `reporting.token`, where others than this machine can try."""
 _PORT_S = 1.0
 _BACKLOG = 4_096
 """Connections the system holds until they are accepted, while a collector is started again, for one."""
@@ -46,7 +48,7 @@ def run(settings: Settings, roles: tuple[str, ...], *, on_ready: Callable[[], No
     """
     _refuse_what_cannot_be(settings, roles)
     prepare(settings, roles)
-    access = ReportAccess(settings.reporting.token, on_loopback=is_loopback(_public_host(settings, roles)))
+    access = ReportAccess(settings.reporting.token)
     try:
         sockets = Path(tempfile.mkdtemp(prefix="footfall-"))
     except OSError as error:
@@ -112,7 +114,9 @@ def _children(settings: Settings, roles: tuple[str, ...], access: ReportAccess, 
         children.append(Child(STORAGE, _in_module("storage", settings), phase=1))
     if PROCESSOR in roles or REPORTING in roles:
         module = "clickhouse" if settings.database.is_clickhouse else "duckdb"
-        run_database = _in_module(module, settings, roles, access, reports_listener)
+        # Behind a collector's port the collector decides: the connection ends there.
+        own_access = access if reports_path is None else None
+        run_database = _in_module(module, settings, roles, own_access, reports_listener)
         children.append(Child("database", run_database, phase=1))
     monitor_port = _monitor_port(settings, roles)
     if monitor_port is not None:
@@ -158,11 +162,19 @@ def _refuse_what_cannot_be(settings: Settings, roles: tuple[str, ...]) -> None:
         raise BadUsageError(
             "DuckDB lets one process in only, so reporting and processor run together: footfall run processor reporting"
         )
-    host = _public_host(settings, roles)
-    if settings.reporting.token is None and not is_loopback(host):
+    host, token = _public_host(settings, roles), settings.reporting.token
+    if is_loopback(host):
+        return
+    if token is None:
         raise BadSettingError(
             f"reporting.token: reports would be open to everybody who can reach {host}. Set a long "
             "random one (FOOTFALL__REPORTING__TOKEN=…), or listen on 127.0.0.1."
+        )
+    if len(token) < _MIN_TOKEN_LENGTH:
+        raise BadSettingError(
+            f"reporting.token: everybody who can reach {host} can try tokens, and this one has fewer than "
+            f"{_MIN_TOKEN_LENGTH} characters. Set a long random one, as `openssl rand -hex 24` prints, or listen on "
+            "127.0.0.1."
         )
 
 

@@ -10,17 +10,13 @@ import msgspec
 
 from footfall.collector.address import ClientAddress
 from footfall.collector.admission import Admission
-from footfall.collector.forward import Forwarder
 from footfall.collector.http import Reply
 from footfall.collector.intake import Intake, Outcome
 from footfall.collector.message import Request, Response
-from footfall.collector.status import StatusReplies
+from footfall.collector.reports import ReportRequests
 from footfall.collector.validator import Validator
 from footfall.entry import INVALID, MAX_EVENTS_BYTES, Hit, ManyAccepted, ManyEvents, RefusedEvent, parse_event
 from footfall.problem import CONTENT_TYPE, Problem
-from footfall.status.access import ReportAccess
-from footfall.status.service import PATHS as OBSERVED
-from footfall.status.service import ServiceStatus
 
 GIF: Final = bytes.fromhex(
     "474946383961"  # GIF89a
@@ -48,7 +44,6 @@ _PREFLIGHT_TRACK = Response(204, headers={**_PREFLIGHT_HEADERS, "access-control-
 _PREFLIGHT_EVENT = Response(204, headers={**_PREFLIGHT_HEADERS, "access-control-allow-methods": "POST, OPTIONS"})
 _UNAVAILABLE = Response.of(Problem(503, "The event can't be taken at the moment; nothing of it was recorded."), _CORS)
 _UNSUPPORTED = Response.of(Problem(415, "Send application/json, or text/plain holding JSON."), _CORS)
-_NOT_FOUND = Response.of(Problem(404, "There is nothing at this path."))
 
 _JSON_TYPES = {b"application/json", b"text/plain"}
 _NDJSON_TYPES = {b"application/x-ndjson", b"application/ndjson", b"application/jsonl"}
@@ -71,9 +66,7 @@ class Endpoints:
     Args:
         intake: takes what is accepted.
         addresses: tells whose request it is.
-        status: answers for the state of this service.
-        access: who may ask for it.
-        forwarder: where reports are, if this service has them.
+        reports: answers all other requests.
         max_body_bytes: per event.
         pixel_url: an image elsewhere that `/track` sends the browser to.
         admission: the rules for what is taken; None where there are none.
@@ -85,9 +78,7 @@ class Endpoints:
         intake: Intake,
         *,
         addresses: ClientAddress,
-        status: ServiceStatus,
-        access: ReportAccess,
-        forwarder: Forwarder | None,
+        reports: ReportRequests,
         max_body_bytes: int,
         pixel_url: str | None = None,
         admission: Admission | None = None,
@@ -95,9 +86,8 @@ class Endpoints:
     ) -> None:
         self._intake = intake
         self._addresses = addresses
-        self._status_replies = StatusReplies(status, access)
         self._judge = Validator(self._take_judged)
-        self._forwarder = forwarder
+        self._reports = reports
         self._max_body_bytes = max_body_bytes
         self._pixel = _PIXEL if pixel_url is None else Response(302, headers={**_ANY_SITE, "location": pixel_url})
         self._admission = admission
@@ -112,12 +102,8 @@ class Endpoints:
             self._track(request, reply)
         elif path in {b"/event", b"/events"}:
             self._post(request, reply)
-        elif path.decode("latin-1") in OBSERVED:
-            self._observe(request, reply)
-        elif self._forwarder is not None:
-            self._forwarder.forward(request, reply)
         else:
-            reply.send(_NOT_FOUND)
+            self._reports.answer(request, reply)
 
     def refuse(self, problem: Problem, path: bytes) -> Response:
         if path and path not in _COLLECTING:
@@ -205,12 +191,6 @@ class Endpoints:
             self._intake.add_events(many.accepted, size, partial(_acknowledge, reply, answer))
         else:
             reply.send(_none_accepted(many.refused))
-
-    def _observe(self, request: Request, reply: Reply) -> None:
-        if request.method in {b"GET", b"HEAD"}:
-            self._status_replies.answer(request, reply)
-        else:
-            reply.send(_not_allowed("GET, HEAD"))
 
 
 def _acknowledge(reply: Reply, accepted: Response, outcome: Outcome) -> None:

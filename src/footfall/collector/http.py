@@ -35,6 +35,7 @@ from footfall.collector.address import parse_address
 from footfall.collector.memory_budget import MemoryBudget
 from footfall.collector.message import Request, Response, path_of
 from footfall.problem import Problem
+from footfall.status.local import Origin, TcpEnd
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_FIELDS: Final = 256
@@ -81,6 +82,11 @@ def _not_chunked_only(coding: bytes) -> Problem:
     return Problem(501, "Transfer-Encoding may only be chunked. A compressed body needs Content-Encoding.")
 
 
+def _tcp_end(name: object) -> TcpEnd | None:
+    """One end of a connection, as the socket tells it; a Unix socket's is no tuple."""
+    return name[:2] if isinstance(name, tuple) else None
+
+
 class Reply:
     """Where the answer to one request goes; may be given later, once.
 
@@ -117,6 +123,10 @@ class Reply:
     def abort(self) -> None:
         """Close without an answer: what became of the request is not known."""
         self._connection.abort()
+
+    def origin(self) -> Origin:
+        """Where the request came from; to be asked while `Application.handle` is called with it."""
+        return self._connection.origin()
 
 
 class Application(Protocol):
@@ -479,6 +489,10 @@ class Connection(asyncio.BufferedProtocol):
     def abort(self) -> None:
         self._closing = self._gone = True
         self._transport.abort()
+
+    def origin(self) -> Origin:
+        info = self._transport.get_extra_info
+        return Origin(self._parser.get_http_version(), _tcp_end(info("peername")), _tcp_end(info("sockname")))
 
     # Inside.
 

@@ -8,7 +8,6 @@ from footfall.collector.http import Reply
 from footfall.collector.message import NOSNIFF, Request, Response
 from footfall.errors import FootfallError
 from footfall.problem import Problem
-from footfall.status.access import CHALLENGE, ReportAccess
 from footfall.status.service import PATHS, ServiceStatus
 
 _ANSWERS_A_TURN: Final = 100
@@ -24,21 +23,15 @@ class StatusReplies:
 
     Args:
         status: makes the answers; most wait for the disk, so a thread asks it.
-        access: who may have them.
     """
 
-    def __init__(self, status: ServiceStatus, access: ReportAccess) -> None:
+    def __init__(self, status: ServiceStatus) -> None:
         self._status = status
-        self._access = access
         self._asked: dict[str, list[Reply]] = {path: [] for path in PATHS}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def answer(self, request: Request, reply: Reply) -> None:
         path = request.path.decode("latin-1")
-        problem = self._access.refusal(path, request.headers)
-        if problem is not None:
-            reply.send(Response.of(problem, {"www-authenticate": CHALLENGE} if problem.status == 401 else None))
-            return
         if path == "/healthz":  # which waits for nothing
             reply.send(self._response(path))
             return

@@ -20,7 +20,11 @@ _log = logging.getLogger(__name__)
 
 
 def run(
-    lifeline: Lifeline, settings: Settings, roles: tuple[str, ...], access: ReportAccess, listener: socket.socket | None
+    lifeline: Lifeline,
+    settings: Settings,
+    roles: tuple[str, ...],
+    access: ReportAccess | None,
+    listener: socket.socket | None,
 ) -> None:
     """Do what `work` does, as soon as the server is there: the queue holds what comes meanwhile.
 

@@ -16,6 +16,7 @@ from footfall.collector.endpoints import Endpoints
 from footfall.collector.forward import Forwarder
 from footfall.collector.http import Server
 from footfall.collector.intake import Intake
+from footfall.collector.reports import ReportRequests
 from footfall.config import Settings
 from footfall.processes.parts import COLLECTOR, REPORTING, open_queue, service_status
 from footfall.status.access import ReportAccess
@@ -89,9 +90,7 @@ async def _collect(
         endpoints = Endpoints(
             intake,
             addresses=ClientAddress(settings.collector.trusted_proxies),
-            status=status,
-            access=access,
-            forwarder=None if reports is None else Forwarder(str(reports)),
+            reports=ReportRequests(access, status, None if reports is None else Forwarder(str(reports))),
             max_body_bytes=settings.collector.max_body_bytes,
             pixel_url=settings.collector.pixel_url,
             admission=admission_of(settings, lambda headers: access.refusal("/event", headers) is None),

@@ -37,7 +37,7 @@ def work(
     lifeline: Lifeline,
     settings: Settings,
     roles: tuple[str, ...],
-    access: ReportAccess,
+    access: ReportAccess | None,
     listener: socket.socket | None,
     database: Database,
 ) -> None:
@@ -47,7 +47,7 @@ def work(
         lifeline: to the supervisor.
         settings: all of them.
         roles: which roles this service has.
-        access: who may read reports.
+        access: who may read reports; None behind a collector, which has decided that.
         listener: where reports are asked for; None without the role.
         database: stays the caller's.
 

@@ -16,7 +16,11 @@ from footfall.web.api import LIMIT_S
 
 
 def run(
-    lifeline: Lifeline, settings: Settings, roles: tuple[str, ...], access: ReportAccess, listener: socket.socket | None
+    lifeline: Lifeline,
+    settings: Settings,
+    roles: tuple[str, ...],
+    access: ReportAccess | None,
+    listener: socket.socket | None,
 ) -> None:
     """Do what `work` does.
 

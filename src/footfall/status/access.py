@@ -1,73 +1,68 @@
-"""Who may read reports: whoever has the token, or, where none is set, whoever sits at this machine."""
+"""Who may read reports: whoever has the token, or, where none is set, the user of this machine that runs Footfall."""
 
 import hmac
-import ipaddress
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from footfall.problem import Problem
+from footfall.status.local import Origin, is_local
 
-CHALLENGE: Final = 'Bearer realm="Footfall"'
-"""What `WWW-Authenticate` holds in a 401, RFC 6750."""
+_OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
+_DOCUMENTATION: Final = re.compile(r"/openapi\.json|/docs(?:/.*)?", re.DOTALL)
+_AUTHORIZATION: Final = re.compile(rb"bearer +(\S+) *", re.IGNORECASE)
 
-_OPEN_PATHS = {"/healthz", "/readyz", "/docs", "/openapi.json"}
-_OPEN_PREFIX = "/docs/"
 
-_PROXY_HEADERS = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
-_AUTHORIZATION = re.compile(rb"bearer +(\S+) *", re.IGNORECASE)
-_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s:\[\]]+))(?::[0-9]*)?")
+class Refusal(NamedTuple):
+    """Why a request for a report is not answered: the problem, and the headers that go with it."""
+
+    problem: Problem
+    headers: Mapping[str, str] = {}
+
+
+_NO_TOKEN: Final = Refusal(
+    Problem(401, "Reports need the header Authorization: Bearer TOKEN."),
+    {"WWW-Authenticate": 'Bearer realm="Footfall"'},
+)
+_WRONG_TOKEN: Final = Refusal(Problem(401, "The token is not the one in reporting.token."), _NO_TOKEN.headers)
+_NOT_LOCAL: Final = Refusal(
+    Problem(
+        403,
+        "Without a token, reports answer only the user that runs Footfall, or root, on the same machine: at localhost, "
+        "over HTTP/1.1 and through no proxy. To read them from elsewhere, set reporting.token, or connect as that user "
+        "with ssh -L 8000:localhost:8000 HOST.",
+    )
+)
 
 
 class ReportAccess:
     """Decides on each request for a report; anything that is not known to be harmless counts as one.
 
-    Health, readiness and the documentation hold no data and are open to all. Without a token the listener is on a
-    loopback address, but that alone does not tell who asks: a page from anywhere can point its own name at 127.0.0.1
-    (DNS rebinding), and a proxy on this machine brings in strangers. So then the `Host` must be a loopback name,
-    and no header may tell of a proxy.
+    Health and readiness are open to all. With a token the documentation is, too: it holds no data, and a browser that
+    opens it sends no token.
 
     Args:
         token: `reporting.token`; None where it is not set.
-        on_loopback: whether the listener is reached from this machine only; if not, nothing is open without a token.
     """
 
-    def __init__(self, token: str | None, *, on_loopback: bool = True) -> None:
+    def __init__(self, token: str | None) -> None:
         self._token = None if token is None else token.encode()
-        self._on_loopback = on_loopback
 
-    def refusal(self, path: str, headers: Mapping[bytes, bytes]) -> Problem | None:
-        """Why a request must not be answered (401 or 403), or None. `headers` has lower-case names."""
-        if path in _OPEN_PATHS or path.startswith(_OPEN_PREFIX):
+    def refusal(self, path: str, headers: Mapping[bytes, bytes], origin: Origin) -> Refusal | None:
+        """Why a request must not be answered (401 or 403), or None.
+
+        Args:
+            path: what is asked for.
+            headers: by lower-case names; of a repeated one, the values joined by commas.
+            origin: where the request came from.
+        """
+        if path in _OPEN_PATHS:
             return None
         if self._token is None:
-            return None if self._on_loopback and _is_local(headers) else _not_local()
+            return None if is_local(headers, origin) else _NOT_LOCAL
+        if _DOCUMENTATION.fullmatch(path):
+            return None
         sent = _AUTHORIZATION.fullmatch(headers.get(b"authorization", b""))
         if sent is None:
-            return Problem(401, "Reports need the header Authorization: Bearer TOKEN.")
-        if not hmac.compare_digest(sent[1], self._token):
-            return Problem(401, "The token is not the one in reporting.token.")
-        return None
-
-
-def _not_local() -> Problem:
-    return Problem(
-        403,
-        "Without a token reports answer only to this machine, by a name such as localhost and not through a proxy. "
-        "Set reporting.token to read them from elsewhere.",
-    )
-
-
-def _is_local(headers: Mapping[bytes, bytes]) -> bool:
-    if any(name in headers for name in _PROXY_HEADERS):
-        return False
-    host = _HOST.fullmatch(headers.get(b"host", b"").decode("latin-1").lower())
-    if host is None:
-        return False
-    name = (host[1] or host[2]).removesuffix(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+            return _NO_TOKEN
+        return None if hmac.compare_digest(sent[1], self._token) else _WRONG_TOKEN

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -17,7 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from footfall.database.reports import Reports
 from footfall.problem import CONTENT_TYPE, Problem
-from footfall.status.access import CHALLENGE, ReportAccess
+from footfall.status.access import Refusal, ReportAccess
+from footfall.status.local import Origin
 from footfall.status.service import PATHS as OBSERVED
 from footfall.status.service import ServiceStatus
 from footfall.web import docs, openapi
@@ -40,12 +42,14 @@ _KEPT = {"Cache-Control": "public, max-age=86400"}
 _logger = logging.getLogger(__name__)
 
 
-def build_app(*, reports: Reports, access: ReportAccess, status: ServiceStatus, wait_s: float = LIMIT_S) -> Starlette:
+def build_app(
+    *, reports: Reports, access: ReportAccess | None, status: ServiceStatus, wait_s: float = LIMIT_S
+) -> Starlette:
     """Put the API together.
 
     Args:
         reports: answers for the figures.
-        access: who may ask.
+        access: who may ask; None behind a collector, which has decided that.
         status: answers for the state of this process.
         wait_s: how many seconds a request may wait for its turn.
 
@@ -69,7 +73,7 @@ def _status_routes(status: ServiceStatus) -> list[Route]:
     return [Route(path, observe) for path in sorted(OBSERVED)]
 
 
-def _app(routes: list[Route], access: ReportAccess) -> Starlette:
+def _app(routes: list[Route], access: ReportAccess | None) -> Starlette:
     app = Starlette(
         routes=routes,
         middleware=[Middleware(_Envelope, access=access)],
@@ -109,9 +113,9 @@ class _Desk:
 
 
 class _Envelope:
-    """Around every answer: the access before it, the security headers on it, a problem where there would be none."""
+    """Around every answer: who may ask before it, the security headers on it, a problem where there would be none."""
 
-    def __init__(self, app: ASGIApp, access: ReportAccess) -> None:
+    def __init__(self, app: ASGIApp, access: ReportAccess | None) -> None:
         self._app = app
         self._access = access
 
@@ -130,9 +134,9 @@ class _Envelope:
                     headers.setdefault(name, value)
             await send(message)
 
-        refusal = self._access.refusal(scope["path"], dict(scope["headers"]))
+        refusal = None if self._access is None else _refusal(self._access, scope)
         if refusal is not None:
-            await _answer(refusal)(scope, receive, send_with_headers)
+            await _answer(refusal.problem, refusal.headers)(scope, receive, send_with_headers)
             return
         try:
             await self._app(scope, receive, send_with_headers)
@@ -144,10 +148,15 @@ class _Envelope:
             await _answer(problem)(scope, receive, send_with_headers)
 
 
-def _answer(problem: Problem) -> Response:
-    response = Response(problem.body(), problem.status, media_type=CONTENT_TYPE)
-    if problem.status == 401:
-        response.headers["WWW-Authenticate"] = CHALLENGE
+def _refusal(access: ReportAccess, scope: Scope) -> Refusal | None:
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        headers[name] = b"%b, %b" % (headers[name], value) if name in headers else value
+    return access.refusal(scope["path"], headers, Origin(scope["http_version"], scope["client"], scope["server"]))
+
+
+def _answer(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    response = Response(problem.body(), problem.status, headers, media_type=CONTENT_TYPE)
     if problem.status == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response
@@ -160,7 +169,7 @@ def _on_problem(_: Request, error: Exception) -> Response:
 
 def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    path = request.scope["path"]  # what the access saw; request.url is made from the Host header, too
+    path = request.scope["path"]  # what ReportAccess saw; request.url is made from the Host header, too
     details = {
         404: f"There is nothing at {path}; /docs lists what there is.",
         405: f"{path} does not take {request.method}.",

@@ -21,6 +21,7 @@ from footfall.collector.address import ClientAddress
 from footfall.collector.endpoints import Endpoints
 from footfall.collector.http import Server
 from footfall.collector.intake import Intake
+from footfall.collector.reports import ReportRequests
 from footfall.queue.local.store import LocalQueue
 from footfall.status.access import ReportAccess
 from footfall.status.service import ServiceStatus
@@ -48,9 +49,7 @@ def run(directory: Path, addresses: ClientAddress, main: Callable[[httpx.AsyncCl
         endpoints = Endpoints(
             intake,
             addresses=addresses,
-            status=ServiceStatus(queue.state, sinks=(), checks={}),
-            access=ReportAccess(None),
-            forwarder=None,
+            reports=ReportRequests(ReportAccess(None), ServiceStatus(queue.state, sinks=(), checks={}), None),
             max_body_bytes=65_536,
         )
         server = Server(endpoints, max_connections=100)

@@ -15,7 +15,6 @@ from footfall.collector.status import StatusReplies
 from footfall.errors import QueueFullError
 from footfall.problem import Problem
 from footfall.queue.local.store import QueueState
-from footfall.status.access import ReportAccess
 from footfall.status.service import ServiceStatus
 
 
@@ -34,9 +33,7 @@ class Observing:
         self.made = 0
         self.go_on = threading.Event()
         self.failure: Exception = ZeroDivisionError("of the test")
-        self._status_replies = StatusReplies(
-            ServiceStatus(self._fail, sinks=(), checks={"role": self._check}), ReportAccess(None)
-        )
+        self._status_replies = StatusReplies(ServiceStatus(self._fail, sinks=(), checks={"role": self._check}))
 
     def _check(self) -> None:
         self.made += 1
@@ -122,15 +119,3 @@ def test_state_that_can_not_be_read_is_an_answer(failure: Exception, caplog: pyt
     run(main)
     assert 2 == len(caplog.records)
     assert str(failure) in caplog.text
-
-
-def test_whoever_may_not_ask_is_told_so() -> None:
-    """At once; nothing is made for it."""
-
-    async def main(observing: Observing, client: httpx.AsyncClient) -> None:
-        answer = await client.get("/ledger", headers={"X-Forwarded-For": "192.0.2.1"})
-
-        assert 403 == answer.status_code
-        assert 1 == observing.asked
-
-    run(main)

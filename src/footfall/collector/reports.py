@@ -1,0 +1,45 @@
+"""Requests for reports and for the state of this service: who may ask, and who answers."""
+
+from footfall.collector.forward import Forwarder
+from footfall.collector.http import Reply
+from footfall.collector.message import Request, Response
+from footfall.collector.status import StatusReplies
+from footfall.problem import Problem
+from footfall.status.access import ReportAccess
+from footfall.status.service import PATHS, ServiceStatus
+
+_NOT_FOUND = Response.of(Problem(404, "There is nothing at this path."))
+_NOT_ALLOWED = Response.of(Problem(405, "This path takes GET, HEAD."), {"allow": "GET, HEAD"})
+
+
+class ReportRequests:
+    """Answers every request that collects nothing.
+
+    Args:
+        access: who may ask.
+        status: answers for the state of this service.
+        forwarder: where all other reports are made; None if this service makes none.
+    """
+
+    def __init__(self, access: ReportAccess, status: ServiceStatus, forwarder: Forwarder | None) -> None:
+        self._access = access
+        self._status_replies = StatusReplies(status)
+        self._forwarder = forwarder
+
+    def answer(self, request: Request, reply: Reply) -> None:
+        """Answer `request`, now or later; to be called as soon as it is there."""
+        path = request.path.decode("latin-1")
+        is_status = path in PATHS
+        if not is_status and self._forwarder is None:
+            reply.send(_NOT_FOUND)
+            return
+        refusal = self._access.refusal(path, request.headers, reply.origin())
+        if refusal is not None:
+            reply.send(Response.of(refusal.problem, refusal.headers))
+        elif not is_status:
+            assert self._forwarder is not None
+            self._forwarder.forward(request, reply)
+        elif request.method in {b"GET", b"HEAD"}:
+            self._status_replies.answer(request, reply)
+        else:
+            reply.send(_NOT_ALLOWED)

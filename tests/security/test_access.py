@@ -1,0 +1,188 @@
+"""Who reads reports: strangers, proxies on the same machine, other users of it, and whoever tries tokens."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from harness import Footfall, eventually, free_port
+from raw_http import Answer, exchange, get, parse_answers, read_to_end
+
+REPORTS = ["/", "/stats?site_id=s", "/ledger", "/metrics", "/docs", "/openapi.json", "/no-such-page"]
+STRANGER = 65_534
+"""The user id of `nobody`."""
+
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/local/sbin:/usr/sbin")
+needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed: make services")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user: run the tests as root")
+
+_NGINX_CONFIG = """
+daemon off;
+worker_processes 1;
+pid nginx.pid;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://127.0.0.1:{behind};
+            {more}
+        }}
+    }}
+}}
+"""
+
+
+@contextmanager
+def nginx(directory: Path, behind: int, more: str = "") -> Iterator[str]:
+    """The address of an nginx that passes everything on to the port `behind`, by `more` than a bare `proxy_pass`."""
+    assert NGINX is not None
+    port = free_port()
+    directory.joinpath("nginx.conf").write_text(_NGINX_CONFIG.format(port=port, behind=behind, more=more), "utf-8")
+    process = subprocess.Popen([NGINX, "-p", str(directory), "-c", "nginx.conf", "-e", "error.log"], cwd=directory)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        eventually(True, lambda: is_open(port))
+        yield url
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def statuses(url: str, paths: list[str]) -> dict[str, int]:
+    return {path: httpx.get(url + path).status_code for path in paths}
+
+
+def exchange_as(user: int, port: int, *parts: bytes) -> list[Answer]:
+    """As `exchange`, over a socket of another user."""
+    own = os.geteuid()
+    os.seteuid(user)
+    try:
+        connection = socket.socket()
+    finally:
+        os.seteuid(own)
+    with connection:
+        connection.settimeout(5)
+        connection.connect(("127.0.0.1", port))
+        for part in parts:
+            connection.sendall(part)
+        return parse_answers(read_to_end(connection))
+
+
+@needs_nginx
+def test_a_bare_proxy_pass_opens_no_report(served: Footfall, tmp_path: Path) -> None:
+    """Nginx with nothing but `proxy_pass` sends a local Host and no header of its own; hits still get through."""
+    with nginx(tmp_path, served.port) as url:
+        assert dict.fromkeys(REPORTS, 403) == statuses(url, REPORTS)
+        assert {"/healthz": 200, "/readyz": 200, "/track": 200} == statuses(url, ["/healthz", "/readyz", "/track"])
+
+
+@needs_nginx
+@needs_root
+def test_a_proxy_that_speaks_http_1_1_opens_no_report(served: Footfall, tmp_path: Path) -> None:
+    """Nginx from 1.29.7 on looks like a local client in every byte; its workers are another user, and that tells."""
+    more = 'proxy_http_version 1.1; proxy_set_header Connection "";'
+    with nginx(tmp_path, served.port, more) as url:
+        assert dict.fromkeys(REPORTS, 403) == statuses(url, REPORTS)
+        assert 200 == httpx.get(url + "/track").status_code
+
+
+@needs_nginx
+def test_a_port_for_reports_alone_is_as_closed(tmp_path: Path) -> None:
+    """`footfall run processor reporting` has a server of its own, with the same rule."""
+    footfall = Footfall(tmp_path)
+    footfall.set(FOOTFALL__REPORTING__PORT=str(footfall.port))
+    try:
+        footfall.start("run", "processor", "reporting")
+        with nginx(tmp_path, footfall.port) as url:
+            assert dict.fromkeys(REPORTS, 403) == statuses(url, REPORTS)
+        assert 200 == httpx.get(footfall.url + "/stats?site_id=s").status_code
+    finally:
+        footfall.kill()
+
+
+@needs_root
+def test_another_user_of_the_machine_reads_no_report(served: Footfall) -> None:
+    """An account on the same machine is not enough, whatever it sends."""
+    for path in REPORTS:
+        [answer] = exchange_as(STRANGER, served.port, get(path.encode(), b"Connection: close"))
+        assert (403, True) == (answer.status, b"reporting.token" in answer.body), path
+
+
+def test_whoever_started_it_reads_reports(served: Footfall) -> None:
+    """The `curl` of the README needs no token."""
+    for path in ("/stats?site_id=s", "/ledger", "/metrics", "/docs", "/openapi.json"):
+        [answer] = exchange(served.port, get(path.encode(), b"Connection: close"))
+        assert 200 == answer.status, path
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(b"GET /stats?site_id=s HTTP/1.0\r\nHost: localhost\r\n\r\n", id="1.0"),
+        pytest.param(
+            b"GET /stats?site_id=s HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n", id="1.0 kept"
+        ),
+        pytest.param(get(b"/stats?site_id=s", b"X-Forwarded-Proto: https", b"Connection: close"), id="proxy"),
+        pytest.param(get(b"/stats?site_id=s", b"CF-Ray: 1", b"Connection: close"), id="CDN"),
+        pytest.param(
+            b"GET /stats?site_id=s HTTP/1.1\r\nHost: stats.example.com\r\nConnection: close\r\n\r\n", id="host"
+        ),
+    ],
+)
+def test_what_is_not_plainly_local_reads_no_report(served: Footfall, request_: bytes) -> None:
+    """The old version, a header of a proxy or CDN and a foreign name are each enough to refuse, and the text helps."""
+    [answer] = exchange(served.port, request_)
+
+    assert 403 == answer.status
+    assert b"reporting.token" in answer.body
+    assert b"ssh -L" in answer.body
+
+
+def test_a_short_token_is_refused_on_a_public_address(tmp_path: Path) -> None:
+    """Whoever reaches the port can try tokens, so one that can be guessed stops the start, and the text helps."""
+    footfall = Footfall(tmp_path, FOOTFALL__COLLECTOR__HOST="0.0.0.0", FOOTFALL__REPORTING__TOKEN="fifteen-letters")
+
+    result = footfall.command("serve")
+
+    assert 2 == result.returncode
+    assert "reporting.token" in result.stderr
+    assert "openssl rand -hex 24" in result.stderr
+    assert "fifteen-letters" not in result.stderr
+
+
+def test_trusting_every_address_is_refused(tmp_path: Path) -> None:
+    """With 0.0.0.0/0 anybody could write any address into X-Forwarded-For; the text names the danger."""
+    result = Footfall(tmp_path, FOOTFALL__COLLECTOR__TRUSTED_PROXIES="0.0.0.0/0").command("serve")
+
+    assert 2 == result.returncode
+    assert "collector.trusted_proxies" in result.stderr
+    assert "forge visitors" in result.stderr
+
+
+def test_the_password_of_a_kafka_url_without_slashes_is_not_printed(tmp_path: Path) -> None:
+    """`footfall config` and the refusal to start show nothing of an address that they can't take apart."""
+    footfall = Footfall(tmp_path, FOOTFALL__QUEUE__URL="kafka:user:hunter2@host:9092/hits")
+
+    for command in ("config", "serve"):
+        result = footfall.command(command)
+        assert "queue.url" in result.stdout + result.stderr
+        assert "hunter2" not in result.stdout + result.stderr
