@@ -93,7 +93,7 @@ async def _collect(
             reports=ReportRequests(access, status, None if reports is None else Forwarder(str(reports))),
             max_body_bytes=settings.collector.max_body_bytes,
             pixel_url=settings.collector.pixel_url,
-            admission=admission_of(settings, lambda headers: access.refusal("/event", headers) is None),
+            admission=admission_of(settings, access.has_token),
         )
         server = Server(endpoints, max_connections=_max_connections())
         await server.start(listener)

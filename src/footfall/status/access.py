@@ -66,3 +66,8 @@ class ReportAccess:
         if sent is None:
             return _NO_TOKEN
         return None if hmac.compare_digest(sent[1], self._token) else _WRONG_TOKEN
+
+    def has_token(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether a request holds the token; if none is set, none does."""
+        sent = _AUTHORIZATION.fullmatch(headers.get(b"authorization", b""))
+        return self._token is not None and sent is not None and hmac.compare_digest(sent[1], self._token)

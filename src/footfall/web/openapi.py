@@ -285,7 +285,9 @@ def _refusals() -> _Json:
     unauthorised["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
     return {
         "401": unauthorised,
-        "403": _problem(403, "No token is set, and the request does not come from this machine."),
+        "403": _problem(
+            403, "No token is set, and the request is not from the user that runs Footfall, on the same machine."
+        ),
     }
 
 
