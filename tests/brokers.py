@@ -24,7 +24,7 @@ from pika import BlockingConnection, URLParameters
 
 from footfall.errors import AssignmentLostError
 from footfall.queue.broker.drivers import open_subscription
-from footfall.queue.broker.rabbitmq import PARTITIONS
+from footfall.queue.broker.rabbitmq.stream import PARTITIONS
 from harness import eventually, free_port
 
 ROOT = Path(__file__).parent.parent

@@ -15,8 +15,8 @@ from footfall.entry import Hit, encode_entries
 from footfall.errors import BadSettingError
 from footfall.queue.base import Batch, Progress, SinkReport
 from footfall.queue.broker.envelope import decode_envelope
-from footfall.queue.broker.opentelemetry import Spans
 from footfall.queue.broker.relay import MESSAGE_BYTES, RELAY, Relay
+from footfall.queue.broker.spans import Spans
 from footfall.queue.broker.tracing import OFF, open_tracing
 from footfall.queue.consumer import Consumer
 from footfall.queue.sink import VISIT_LOG
@@ -251,7 +251,7 @@ def test_a_missing_extra_is_named(variables: pytest.MonkeyPatch) -> None:
     """With the command that installs it."""
     variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     variables.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
-    variables.delitem(sys.modules, "footfall.queue.broker.opentelemetry")
+    variables.delitem(sys.modules, "footfall.queue.broker.spans")
 
     with pytest.raises(
         BadSettingError, match=r"OTEL_EXPORTER_OTLP_ENDPOINT: .* pip install 'footfall\[opentelemetry\]'"

@@ -57,7 +57,7 @@ def open_tracing(url: str | None, name: str) -> Tracing:
     if protocol is not None and os.environ[protocol] != "http/protobuf":
         raise BadSettingError(f"{protocol}: must be http/protobuf")
     try:
-        from footfall.queue.broker.opentelemetry import open_spans  # noqa: PLC0415 - an extra
+        from footfall.queue.broker.spans import open_spans  # noqa: PLC0415 - an extra
 
         return open_spans(url, name)
     except ModuleNotFoundError as error:

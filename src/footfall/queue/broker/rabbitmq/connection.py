@@ -1,7 +1,7 @@
 """A connection to a broker that speaks AMQP 0-9-1, by pika.
 
-pika is worked by whoever waits for something, in that thread and no longer than it says. (Its own blocking connection
-has waits without an end.)
+Whoever waits for something runs pika, in its own thread and for no longer than it says. `pika.BlockingConnection` has
+waits without an end: for an answer, for a confirmation, and for the goodbye of a broker that is silent.
 """
 
 import logging
@@ -26,10 +26,10 @@ from pika.exceptions import (
 
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 10.0
-"""What a question to the broker may take; some are for all of its nodes to answer."""
+"""How long the broker may take to answer; for some questions all of its nodes must."""
 _CLOSE_S: Final = 2.0
 
-# It logs every failure with a traceback. What is to be said of it is in the errors below.
+# It logs every failure with a traceback. The errors below say what there is to say.
 logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
 
 _PLAIN: Final[Mapping[type[BaseException], str]] = {
@@ -40,15 +40,15 @@ _PLAIN: Final[Mapping[type[BaseException], str]] = {
     ProbableAuthenticationError: "it refuses the user or the password",
     StreamLostError: "the connection broke",
 }
-"""What pika says in its own way."""
+"""For errors whose own text does not help."""
 
 _GONE: Final = 404
 _KEPT: Final = pika.BasicProperties(delivery_mode=2)  # type: ignore[no-untyped-call] # the one without types
-"""Of a message that is to outlive the broker's process."""
+"""Of a message that is to survive the broker's process."""
 
 
 class RefusedError(OSError):
-    """The broker has said no."""
+    """The broker refuses."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -56,7 +56,7 @@ class RefusedError(OSError):
 
 
 class BlockedError(OSError):
-    """The broker takes no messages for now, from anybody."""
+    """The broker takes no messages for now, from anybody; its disk or its memory is full."""
 
 
 class Connection:
@@ -95,7 +95,7 @@ class Connection:
             raise
 
     def wait(self, is_done: Callable[[], object], timeout_s: float) -> bool:
-        """Let the connection work until `is_done()` is true; whether it became so in time.
+        """Run the connection until `is_done()` is true; whether it became so in time.
 
         Raises:
             OSError: the connection is lost.
@@ -106,7 +106,7 @@ class Connection:
         return is_in_time
 
     def take_in(self) -> None:
-        """Let the connection read all that has arrived.
+        """Read all that has arrived.
 
         Raises:
             OSError: as `wait`.
@@ -117,17 +117,17 @@ class Connection:
             self.wait(lambda: False, 0)
 
     def lose_channel(self, reason: BaseException) -> None:
-        """Note that a channel that this connection can't do without is closed."""
+        """Note that a channel is closed that this connection needs."""
         if isinstance(reason, ChannelClosedByBroker):  # else the connection is being closed
             self._lose(self, reason)
 
     def declare(self, queue: str, arguments: Mapping[str, Any], *, is_exclusive: bool) -> int:
-        """Make a queue when it is not there.
+        """Create a queue if it does not exist.
 
         Args:
             queue: its name.
             arguments: what sort of a queue; a refusal says where one that is there is of another.
-            is_exclusive: it goes with this connection; else it outlives all.
+            is_exclusive: it disappears with this connection; else it stays.
 
         Returns:
             How many messages it holds; a stream says none for some time after its first.
@@ -153,10 +153,10 @@ class Connection:
         self._ask(lambda channel, done: channel.queue_delete(queue, callback=done))
 
     def publish(self, queues: Sequence[str], body: bytes, timeout_s: float) -> set[str]:
-        """Hand a message to each of some queues, and wait until that is confirmed.
+        """Publish a message to each of some queues, and wait until that is confirmed.
 
         Returns:
-            The queues among them that are not there.
+            The queues among them that do not exist.
 
         Raises:
             BlockedError: it takes none for now. It may take this one later.
@@ -184,9 +184,9 @@ class Connection:
 
         Args:
             queue: the stream.
-            on_message: told of each message: its offset, what to acknowledge it by, and its bytes.
+            on_message: called with each message: its offset, what to acknowledge it by, and its bytes.
             offset: where to begin: an offset, `first`, or `last` for the last messages that were stored together.
-            prefetch: how many messages that were not acknowledged the broker gives at most.
+            prefetch: how many messages the broker sends at most that are not acknowledged.
 
         Raises:
             OSError: the connection is lost.
@@ -196,11 +196,11 @@ class Connection:
         return Consumption(self, self._pika, queue, on_message, offset=offset, prefetch=prefetch)
 
     def close(self) -> None:
-        """Say goodbye, and wait shortly until the broker has heard it."""
+        """Say goodbye, and wait shortly for the broker's answer."""
         with suppress(AMQPError):  # it is closed
             self._pika.close()
         if not self._work(lambda: self._pika.is_closed, _CLOSE_S):
-            # pika itself can only hang up on a broker that answers.
+            # There is no public call that hangs up on a broker that does not answer.
             self._pika._terminate_stream(TimeoutError())  # noqa: SLF001
             self._work(lambda: self._pika.is_closed, _CLOSE_S)
         self._loop.close()
@@ -296,7 +296,7 @@ class Consumption:
         self._channel = pika_connection.channel(on_open_callback=self._begin)
 
     def acknowledge(self, tag: int) -> None:
-        """Let the broker give more: all up to this message was dealt with."""
+        """Let the broker send more: all up to this message was taken."""
         self._channel.basic_ack(tag, multiple=True)
 
     def close(self) -> None:
@@ -326,7 +326,7 @@ def _refusal(reason: BaseException) -> OSError:
 
 
 def _text(error: BaseException) -> str:
-    """What a person can read; pika wraps errors in errors."""
+    """What a person can read: pika wraps errors in errors."""
     while True:
         inner = getattr(error, "exceptions", None) or [getattr(error, "exception", None), *error.args]
         causes = [cause for cause in inner if isinstance(cause, BaseException)]
