@@ -267,7 +267,7 @@ class ManyEvents:
         self._check = check
 
     def judge(self, limit: int = MAX_EVENTS) -> bool:
-        """Validator at most so many more; whether that was the last."""
+        """Validate at most so many more; whether that was the last."""
         first = len(self.accepted) + len(self.refused)
         for index, body in enumerate(self._bodies[first : first + limit], first):
             if len(body) > self._max_event_bytes:

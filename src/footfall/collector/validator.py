@@ -30,7 +30,7 @@ class Validator:
         self._waiting_bytes = 0
 
     def take(self, many: ManyEvents, size: int, reply: Reply) -> bool:
-        """Validator them, at once if they are few and nobody waits; False when too much waits already."""
+        """Validate them, at once if they are few and nobody waits; False when too much waits already."""
         if not self._waiting and many.judge(_A_TURN):
             self._on_judged(many, size, reply)
             return True
