@@ -192,3 +192,19 @@ def test_an_old_timestamp_needs_the_token_where_an_age_is_set(footfall: Footfall
     assert [202, 202, 202] == [answer.status_code for answer in taken]
     ledger = httpx.get(footfall.url + "/ledger", headers=bearer).json()
     assert (5, {"too_old": 3}) == (ledger["received"], ledger["refused"])
+
+
+def test_days_that_a_stranger_names_make_no_salts(footfall: Footfall) -> None:
+    """A secret is kept for the days around today, and one more for all others."""
+    footfall.start()
+    events = [
+        {"site_id": "a", "event_type": "page_view", "timestamp": f"{year:04}-01-01T00:00:00Z"}
+        for year in range(1, 1001)
+    ]
+    assert 1_000 == httpx.post(footfall.url + "/events", json=events).json()["accepted"]
+    post(footfall)
+    footfall.settle()
+    assert 0 == footfall.stop()
+
+    assert [(1_001,)] == stored(footfall, "SELECT count(DISTINCT visitor) FROM events")
+    assert [(2,)] == stored(footfall, "SELECT count(*) FROM salts")

@@ -1,14 +1,30 @@
-"""How long the secret that tells a day's visitors apart is kept, and when that may be judged by the clock."""
+"""The secrets that tell a day's visitors apart: for which days there are any, and how long each is kept.
+
+A day around today has a secret of its own. All other days, of which a client may name three million, share one: the
+salt of such a day is a keyed hash of the day's number. So what a stranger can have stored is a handful of secrets, each
+of which is forgotten 48 hours after it was made, whichever day it is for.
+"""
 
 import time
+from abc import abstractmethod
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from hashlib import blake2b
 from typing import Final
+
+from footfall.database.enrich import SALT_BYTES
 
 SALT_AGE: Final = timedelta(hours=48)
 """How long a salt is kept: its own day, and one more for events that come late."""
 JUMP: Final = timedelta(minutes=1)
 """A clock that moves this much more or less than time did was set."""
+
+OTHER_DAYS: Final = (date.max - date(1970, 1, 1)).days
+"""The day that the shared secret is stored under; no event is of it."""
+
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - databases hold UTC without saying so
+_NEAR: Final = range(-2, 2)
+"""Days from today: those for which events come late, and those that a client's clock is ahead by."""
 
 
 def running_time() -> float:
@@ -37,3 +53,34 @@ class Steadiness:
                 self._jumped_at = monotonic
         self._last = now, monotonic
         return self._jumped_at is None or monotonic - self._jumped_at > SALT_AGE.total_seconds()
+
+
+class Salts(dict[int, bytes]):
+    """Salts by days since 1970, found or made when they are asked for.
+
+    Args:
+        now: the clock's time, UTC.
+    """
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        super().__init__()
+        self._now = now
+        self._derived: set[int] = set()
+
+    def __missing__(self, day: int) -> bytes:
+        if day == OTHER_DAYS or day - (self._now() - _EPOCH).days in _NEAR:
+            return self._find(day)
+        secret = self[OTHER_DAYS]
+        self[day] = salt = blake2b(str(day).encode(), key=secret, digest_size=SALT_BYTES).digest()
+        self._derived.add(day)
+        return salt
+
+    @abstractmethod
+    def _find(self, day: int) -> bytes:
+        """Put a day's stored salt in here, or make one."""
+
+    def drop_derived(self) -> None:
+        """Let go of what was not stored; call between two writes."""
+        for day in self._derived:
+            del self[day]
+        self._derived.clear()

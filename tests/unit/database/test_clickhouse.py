@@ -561,6 +561,17 @@ def test_each_day_has_a_salt_of_its_own(database: ClickhouseDatabase) -> None:
     assert 2 == visitors(database)
 
 
+def test_days_of_long_ago_share_a_secret(database: ClickhouseDatabase, url: str) -> None:
+    """However many a client names, all processors need one more salt; each day's visitors are its own."""
+    far = [event(days=-days) for days in range(3, 303)]
+    for number in range(2):
+        sink = ClickhouseSink(open_clickhouse(url), is_exclusive=False, clock=Clock())
+        sink.write([batch(1, *far, event(), source=f"s{number}")])
+
+    assert [(2,)] == rows(database, "SELECT count() FROM salts")
+    assert 301 == visitors(database)
+
+
 def test_the_year_one_is_a_time(database: ClickhouseDatabase) -> None:
     """An event may say that it happened then."""
     ancient = Event(NOON_NS, None, b"", "my-blog", "page_view", occurred_us=-62_135_596_800_000_000)

@@ -341,6 +341,25 @@ def test_each_day_has_a_salt_of_its_own(path: Path, clock: Clock) -> None:
         assert [(3, 3)] == rows(database, "SELECT count(DISTINCT day), count(DISTINCT salt) FROM salts")
 
 
+def test_days_of_long_ago_share_a_secret(path: Path, clock: Clock) -> None:
+    """However many a client names, a few salts are stored; each day's visitors are its own, also after a new start."""
+    far = [event(days=-days) for days in range(3, 1_003)]
+    with opened(path, clock) as (database, sink):
+        sink.write([batch(1, *far, event(), event(days=-2), event(days=1))])
+
+        assert [(4,)] == rows(database, "SELECT count(*) FROM salts")
+        assert [(1_003,)] == rows(database, "SELECT count(DISTINCT visitor) FROM events")
+    with opened(path, clock) as (database, sink):
+        sink.write([batch(2, *far)])
+        assert [(1_003,)] == rows(database, "SELECT count(DISTINCT visitor) FROM events")
+
+        clock.now += SALT_AGE
+        sink.write([])
+        assert [] == rows(database, "SELECT * FROM salts")
+        sink.write([batch(3, far[0])])
+        assert [(1_004,)] == rows(database, "SELECT count(DISTINCT visitor) FROM events")
+
+
 def test_a_salt_is_forgotten_after_48_hours(path: Path, clock: Clock) -> None:
     """From then on the same visitor of the same day is another one: nobody can tell any more."""
     with opened(path, clock) as (database, sink):

@@ -38,7 +38,7 @@ from footfall.config import DatabaseSettings
 from footfall.database.clickhouse.server import ClickhouseDatabase
 from footfall.database.enrich import COLUMNS, SALT_BYTES, Row
 from footfall.database.rows import DUPLICATE_AGE, SeenIds, keys_in, rows_of
-from footfall.database.salts import SALT_AGE, Steadiness, running_time
+from footfall.database.salts import SALT_AGE, Salts, Steadiness, running_time
 from footfall.entry import Entry
 from footfall.failpoint import Failpoint, reach
 from footfall.queue.base import Batch, Progress, SinkReport
@@ -291,6 +291,7 @@ class ClickhouseSink:
 
     def _keep_up(self) -> None:
         now = self._now()
+        self._salts.drop_derived()
         if self._steadiness.holds(now):
             self._salts.forget(now - SALT_AGE)
 
@@ -298,17 +299,16 @@ class ClickhouseSink:
         return _EPOCH + timedelta(microseconds=self._clock() // 1_000)
 
 
-class _Salts(dict[int, bytes]):
+class _Salts(Salts):
     """What this process has used of the table `salts`, by days since 1970."""
 
     def __init__(self, db: ClickhouseDatabase, now: Callable[[], datetime]) -> None:
-        super().__init__()
+        super().__init__(now)
         self._db = db
-        self._now = now
         self._looked_at = _EPOCH
         self._made_at: dict[int, datetime] = {}
 
-    def __missing__(self, day: int) -> bytes:
+    def _find(self, day: int) -> bytes:
         """The salt that all processors have for a day; made when there is none."""
         generation = self._fetch(day)
         if day not in self:

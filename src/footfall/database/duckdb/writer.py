@@ -4,9 +4,9 @@ The file is described in `footfall.database.duckdb.file`. A checkpoint is made o
 and never by DuckDB in the midst of a commit. `safe_sequence` is the position that the last checkpoint covered, so that
 the queue can fill the gap even when the log of a crashed process is lost.
 
-A salt is forgotten 48 hours after it was made: its row is deleted, and its bytes leave the file as the next checkpoints
-write over them. From then on nobody, the owner of the file included, can tell which address a visitor had. An event
-that comes later for such a day gets a new salt, so its visitor counts as another one.
+A salt (`footfall.database.salts`) is forgotten 48 hours after it was made: its row is deleted, and its bytes leave the
+file as the next checkpoints write over them. From then on nobody, the owner of the file included, can tell which
+address a visitor had. An event that comes later for such a day gets a new salt, so its visitor counts as another one.
 """
 
 import secrets
@@ -25,7 +25,7 @@ from footfall.config import DatabaseSettings
 from footfall.database.duckdb.file import first_line, is_unreadable, log_of
 from footfall.database.enrich import COLUMNS, SALT_BYTES
 from footfall.database.rows import DUPLICATE_AGE, SeenIds, keys_in, rows_of
-from footfall.database.salts import SALT_AGE, Steadiness, running_time
+from footfall.database.salts import SALT_AGE, Salts, Steadiness, running_time
 from footfall.errors import DamagedFileError, UnreadableFileError
 from footfall.failpoint import Failpoint, reach
 from footfall.queue.base import Batch, Progress, SinkReport
@@ -76,7 +76,7 @@ class DuckdbSink:
         self._settings = settings
         self._steadiness = Steadiness(monotonic)
         self._path = _path_of(self._db)
-        self._salts = _Salts(self._db)
+        self._salts = _Salts(self._db, self._now)
         self._event_ids = _EventIds(self._db)
         self._positions: dict[str, Progress] = {}
         self._ids_forgotten_at = _EPOCH
@@ -229,21 +229,22 @@ class DuckdbSink:
             raise DamagedFileError(f"{self._path} can't be used any more: {first_line(error)}. Start again.") from error
 
 
-class _Salts(dict[int, bytes]):
-    """The table `salts` in memory, by days since 1970: a row for each day of which events came in the last 48 hours."""
+class _Salts(Salts):
+    """The table `salts` in memory."""
 
-    def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
-        super().__init__()
+    def __init__(self, db: duckdb.DuckDBPyConnection, now: Callable[[], datetime]) -> None:
+        super().__init__(now)
         self._db = db
         self._saved: set[int] = set()
         self._oldest = _NEVER
 
-    def __missing__(self, day: int) -> bytes:
+    def _find(self, day: int) -> bytes:
         """Make a day's salt, which is then to be saved."""
         self[day] = salt = secrets.token_bytes(SALT_BYTES)
         return salt
 
     def load(self) -> None:
+        self.drop_derived()
         self.clear()
         self._saved.clear()
         self._oldest = _NEVER
@@ -255,6 +256,7 @@ class _Salts(dict[int, bytes]):
 
     def save(self, now: datetime) -> None:
         """Add those made since the last time to the table; call within the transaction that they serve."""
+        self.drop_derived()
         made = self.keys() - self._saved
         if made:
             with self._db.appender("salts") as salts:
