@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from footfall.collector.address import ClientAddress
 from footfall.config import Settings, is_loopback
 from footfall.errors import AlreadyInUseError, BadSettingError, BadUsageError, DamagedQueueError, FootfallError
 from footfall.processes.parts import COLLECTOR, PROCESSOR, REPORTING, STORAGE, open_queue
@@ -31,6 +32,7 @@ from footfall.queue.broker.relay import RELAY
 from footfall.queue.local.repair import repair
 from footfall.queue.local.store import FILE_NAME
 from footfall.status.access import ReportAccess
+from footfall.status.refusals import RefusalCounts
 from footfall.supervisor import Child, Lifeline, Supervisor
 
 _MIN_TOKEN_LENGTH = 16
@@ -48,7 +50,12 @@ def run(settings: Settings, roles: tuple[str, ...], *, on_ready: Callable[[], No
     """
     _refuse_what_cannot_be(settings, roles)
     prepare(settings, roles)
-    access = ReportAccess(settings.reporting.token)
+    access = partial(
+        ReportAccess,
+        settings.reporting.token,
+        address_of=ClientAddress(settings.collector.trusted_proxies).of,
+        refusals=RefusalCounts(settings.collector.workers),
+    )
     try:
         sockets = Path(tempfile.mkdtemp(prefix="footfall-"))
     except OSError as error:
@@ -92,7 +99,9 @@ def _repair_queue(settings: Settings, trouble: str | None = None) -> None:
         raise FootfallError(f"the queue can't be mended: {error}. It is as it was (data_dir).") from error
 
 
-def _children(settings: Settings, roles: tuple[str, ...], access: ReportAccess, sockets: Path) -> list[Child]:
+def _children(
+    settings: Settings, roles: tuple[str, ...], access: Callable[..., ReportAccess], sockets: Path
+) -> list[Child]:
     children = []
     reports_path = reports_listener = None
     if REPORTING in roles:
@@ -103,11 +112,10 @@ def _children(settings: Settings, roles: tuple[str, ...], access: ReportAccess, 
             reports_listener = _listen(settings.reporting.host, settings.reporting.port, "reporting.port")
     if COLLECTOR in roles:
         listener = _listen(settings.collector.host, settings.collector.port, "collector.port")
-        run_collector = _in_module("collector", settings, roles, access, listener, reports_path)
-        children += [
-            Child(f"collector-{number}" if settings.collector.workers > 1 else COLLECTOR, run_collector, phase=0)
-            for number in range(1, settings.collector.workers + 1)
-        ]
+        for number in range(settings.collector.workers):
+            name = f"collector-{number + 1}" if settings.collector.workers > 1 else COLLECTOR
+            run_collector = _in_module("collector", settings, roles, access(writer=number), listener, reports_path)
+            children.append(Child(name, run_collector, phase=0))
         if settings.queue.is_broker:
             children.append(Child(RELAY, _in_module("relay", settings), phase=1))
     if STORAGE in roles:
@@ -115,13 +123,13 @@ def _children(settings: Settings, roles: tuple[str, ...], access: ReportAccess, 
     if PROCESSOR in roles or REPORTING in roles:
         module = "clickhouse" if settings.database.is_clickhouse else "duckdb"
         # Behind a collector's port the collector decides: the connection ends there.
-        own_access = access if reports_path is None else None
+        own_access = access() if reports_path is None else None
         run_database = _in_module(module, settings, roles, own_access, reports_listener)
         children.append(Child("database", run_database, phase=1))
     monitor_port = _monitor_port(settings, roles)
     if monitor_port is not None:
         listener = _listen(settings.monitor.host, monitor_port, "monitor.port")
-        children.append(Child("monitor", _in_module("monitor", settings, roles, access, listener), phase=2))
+        children.append(Child("monitor", _in_module("monitor", settings, roles, access(), listener), phase=2))
     return children
 
 

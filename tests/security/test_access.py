@@ -1,10 +1,12 @@
 """Who reads reports: strangers, proxies on the same machine, other users of it, and whoever tries tokens."""
 
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from harness import Footfall, eventually, free_port
+from harness import Footfall, eventually, free_port, read_answer
 from raw_http import Answer, exchange, get, parse_answers, read_to_end
 
 REPORTS = ["/", "/stats?site_id=s", "/ledger", "/metrics", "/docs", "/openapi.json", "/no-such-page"]
@@ -186,3 +188,78 @@ def test_the_password_of_a_kafka_url_without_slashes_is_not_printed(tmp_path: Pa
         result = footfall.command(command)
         assert "queue.url" in result.stdout + result.stderr
         assert "hunter2" not in result.stdout + result.stderr
+
+
+TOKEN = "a-long-random-text"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Footfall]:
+    """`footfall serve` with a token, two collectors, and a proxy on this machine that it trusts."""
+    footfall = Footfall(
+        tmp_path_factory.mktemp("guarded"),
+        FOOTFALL__REPORTING__TOKEN=TOKEN,
+        FOOTFALL__COLLECTOR__TRUSTED_PROXIES="127.0.0.1",
+        FOOTFALL__COLLECTOR__WORKERS="2",
+    ).start()
+    yield footfall
+    footfall.kill()
+
+
+def ask(footfall: Footfall, visitor: str, token: str, path: str = "/stats?site_id=s") -> httpx.Response:
+    """As the proxy does, for a visitor."""
+    return httpx.get(footfall.url + path, headers={"Authorization": f"Bearer {token}", "X-Forwarded-For": visitor})
+
+
+def refused(footfall: Footfall) -> dict[str, float]:
+    """How many requests for reports were refused, by reason."""
+    metrics = ask(footfall, "192.0.2.250", TOKEN, "/metrics").text
+    return {
+        reason: float(count)
+        for reason, count in re.findall(
+            r'^footfall_reports_refused_total\{reason="(\w+)"\} (\S+)$', metrics, re.MULTILINE
+        )
+    }
+
+
+def test_a_wrong_token_is_answered_slowly_and_logged(guarded: Footfall) -> None:
+    """A second later, with the address and without what was sent; the right one is not held up."""
+    before = refused(guarded)["wrong_token"]
+    started = time.monotonic()
+
+    answer = ask(guarded, "192.0.2.1", "guess-" + TOKEN)
+
+    assert 401 == answer.status_code
+    assert time.monotonic() - started >= 1.0
+    assert "a wrong token for reports came from 192.0.2.1" in guarded.output()
+    assert TOKEN not in guarded.output()
+    assert 1 == refused(guarded)["wrong_token"] - before
+
+
+def test_reports_are_limited_by_address(guarded: Footfall) -> None:
+    """A visitor who asks too often is told when to come back; another is answered, and hits always are."""
+    before = refused(guarded)["rate_limited"]
+    request = get(b"/no-such-page", b"X-Forwarded-For: 192.0.2.2", b"Authorization: Bearer " + TOKEN.encode())
+
+    limited = 0
+    for answer in ask_again_and_again(guarded.port, request):
+        if answer.status == 429:
+            limited += 1
+            assert "1" == answer.headers["retry-after"]
+        if limited == 10:
+            break
+
+    assert 10 == refused(guarded)["rate_limited"] - before
+    assert 200 == ask(guarded, "192.0.2.3", TOKEN).status_code
+    assert 200 == ask(guarded, "192.0.2.2", TOKEN, "/track").status_code
+
+
+def ask_again_and_again(port: int, request: bytes) -> Iterator[Answer]:
+    """Each time once the one before is answered, over a few connections."""
+    while True:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            answer = Answer(0, {}, b"")
+            while answer.headers.get("connection") != "close":
+                connection.sendall(request)
+                [answer] = parse_answers(read_answer(connection))
+                yield answer

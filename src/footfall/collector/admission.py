@@ -20,7 +20,7 @@ Headers = Mapping[bytes, bytes]
 """Of a request, by lower-case names."""
 
 
-def admission_of(settings: Settings, is_trusted: Callable[[Headers], bool]) -> "Admission | None":
+def admission_of(settings: Settings, is_trusted: Callable[[Headers, str | None], bool]) -> "Admission | None":
     """The rules that settings ask for; None where they ask for none, so that a request costs nothing more."""
     collector = settings.collector
     if collector.only_known_sites or collector.honour_privacy_signals or collector.max_age_hours is not None:
@@ -37,10 +37,10 @@ class Admission:
 
     Args:
         settings: which rules there are.
-        is_trusted: whether a request may name times of long ago, by its headers.
+        is_trusted: whether a request may name times of long ago, by its headers and address.
     """
 
-    def __init__(self, settings: Settings, is_trusted: Callable[[Headers], bool]) -> None:
+    def __init__(self, settings: Settings, is_trusted: Callable[[Headers, str | None], bool]) -> None:
         collector = settings.collector
         self._honours_signals = collector.honour_privacy_signals
         self._max_age_hours = collector.max_age_hours
@@ -75,7 +75,7 @@ class Admission:
             self._check_site(headers, event.site_id)
         if self._max_age_hours is not None and event.occurred_us is not None:
             age_ns = event.received_ns - event.occurred_us * 1_000
-            if age_ns > self._max_age_hours * _HOUR_NS and not self._is_trusted(headers):
+            if age_ns > self._max_age_hours * _HOUR_NS and not self._is_trusted(headers, event.address):
                 raise Problem(
                     422,
                     "The event was not accepted.",

@@ -1,11 +1,13 @@
 """Requests for reports and for the state of this service: who may ask, and who answers."""
 
+import asyncio
+
 from footfall.collector.forward import Forwarder
 from footfall.collector.http import Reply
 from footfall.collector.message import Request, Response
 from footfall.collector.status import StatusReplies
 from footfall.problem import Problem
-from footfall.status.access import ReportAccess
+from footfall.status.access import MAX_DELAYED, Refusal, ReportAccess
 from footfall.status.service import PATHS, ServiceStatus
 
 _NOT_FOUND = Response.of(Problem(404, "There is nothing at this path."))
@@ -25,6 +27,7 @@ class ReportRequests:
         self._access = access
         self._status_replies = StatusReplies(status)
         self._forwarder = forwarder
+        self._delayed = 0
 
     def answer(self, request: Request, reply: Reply) -> None:
         """Answer `request`, now or later; to be called as soon as it is there."""
@@ -35,7 +38,7 @@ class ReportRequests:
             return
         refusal = self._access.refusal(path, request.headers, reply.origin())
         if refusal is not None:
-            reply.send(Response.of(refusal.problem, refusal.headers))
+            self._refuse(refusal, reply)
         elif not is_status:
             assert self._forwarder is not None
             self._forwarder.forward(request, reply)
@@ -43,3 +46,17 @@ class ReportRequests:
             self._status_replies.answer(request, reply)
         else:
             reply.send(_NOT_ALLOWED)
+
+    def _refuse(self, refusal: Refusal, reply: Reply) -> None:
+        response = Response.of(refusal.problem, refusal.headers)
+        if not refusal.delay_s or self._delayed >= MAX_DELAYED:
+            reply.send(response)
+            return
+
+        def send() -> None:
+            self._delayed -= 1
+            reply.send(response)
+
+        reply.alone = True
+        self._delayed += 1
+        asyncio.get_running_loop().call_later(refusal.delay_s, send)

@@ -86,7 +86,7 @@ async def _collect(
     checks: dict[str, Check] = {COLLECTOR: lambda: intake.trouble}
     if reports is not None and settings.database.is_clickhouse:  # DuckDB's file is there as long as its process
         checks[REPORTING] = partial(_trouble_of_reports, reports)
-    with service_status(settings, roles, checks) as status:
+    with service_status(settings, roles, checks, refusals=access.refusals) as status:
         endpoints = Endpoints(
             intake,
             addresses=ClientAddress(settings.collector.trusted_proxies),

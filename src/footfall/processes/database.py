@@ -57,7 +57,9 @@ def work(
     with presence(settings, DATABASE_PRESENCE), _processing(lifeline, settings, roles, database):
         lifeline.ready()
         if REPORTING in roles and listener is not None:
-            with service_status(settings, roles, {REPORTING: database.reports.trouble}) as status:
+            checks = {REPORTING: database.reports.trouble}
+            refusals = None if access is None else access.refusals
+            with service_status(settings, roles, checks, refusals=refusals) as status:
                 serve(lifeline, build_app(reports=database.reports, access=access, status=status), listener)
         lifeline.stop.wait()
 

@@ -18,6 +18,6 @@ def run(
     Raises:
         FootfallError: the queue can't be opened.
     """
-    with service_status(settings, roles) as status:
+    with service_status(settings, roles, refusals=access.refusals) as status:
         lifeline.ready()
         serve(lifeline, build_monitor(access=access, status=status), listener)

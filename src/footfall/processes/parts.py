@@ -18,6 +18,7 @@ from footfall.queue.broker.relay import RELAY
 from footfall.queue.local.feed import LocalFeed
 from footfall.queue.local.store import FILE_NAME, LocalQueue, QueueState
 from footfall.queue.sink import DATABASE, SINKS, VISIT_LOG
+from footfall.status.refusals import RefusalCounts
 from footfall.status.service import Check, ServiceStatus
 
 COLLECTOR: Final = "collector"
@@ -120,7 +121,11 @@ def give_way() -> None:
 
 @contextmanager
 def service_status(
-    settings: Settings, roles: tuple[str, ...], own: dict[str, Check] | None = None
+    settings: Settings,
+    roles: tuple[str, ...],
+    own: dict[str, Check] | None = None,
+    *,
+    refusals: RefusalCounts | None = None,
 ) -> Iterator[ServiceStatus]:
     """Who answers for the state of a service with those roles, in one process of it.
 
@@ -128,6 +133,7 @@ def service_status(
         settings: all of them.
         roles: of the service.
         own: checks of the roles that this process has; the others are looked at from here.
+        refusals: of reports, where this process counts them.
 
     Raises:
         FootfallError: the queue can't be opened.
@@ -136,7 +142,7 @@ def service_status(
     if not settings.queue.is_broker:
         with closing(open_queue(settings)) as queue:
             checks = _checks(settings, roles, own or {}, lambda sink: _trouble_of(queue.sink_reports().get(sink)))
-            yield ServiceStatus(queue.state, sinks=SINKS, checks=checks)
+            yield ServiceStatus(queue.state, sinks=SINKS, checks=checks, refusals=refusals)
         return
     with ExitStack() as held:
         local = held.enter_context(closing(open_queue(settings))) if COLLECTOR in roles else None
@@ -144,7 +150,8 @@ def service_status(
             settings, roles, own or {}, lambda sink: read_account(settings.data_path, sink, Account).trouble
         )
         state = partial(_broker_state, settings, sinks, local)
-        yield ServiceStatus(state, sinks=sinks or ((RELAY,) if COLLECTOR in roles else ()), checks=checks)
+        told = sinks or ((RELAY,) if COLLECTOR in roles else ())
+        yield ServiceStatus(state, sinks=told, checks=checks, refusals=refusals)
 
 
 def _trouble_of(report: SinkReport | None) -> str | None:

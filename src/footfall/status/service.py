@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from footfall import telemetry
 from footfall.queue.broker.relay import RELAY
 from footfall.queue.local.store import QueueState
+from footfall.status.refusals import RefusalCounts
 
 PATHS: Final = frozenset({"/healthz", "/readyz", "/ledger", "/metrics"})
 
@@ -64,15 +65,25 @@ class ServiceStatus:
         state: reads the queue's state; called by one thread at a time.
         sinks: the sinks the ledger has accounts for.
         checks: by role, why it can't do its work.
+        refusals: of reports; None where they are told elsewhere.
     """
 
-    def __init__(self, state: Callable[[], QueueState], *, sinks: tuple[str, ...], checks: Mapping[str, Check]) -> None:
+    def __init__(
+        self,
+        state: Callable[[], QueueState],
+        *,
+        sinks: tuple[str, ...],
+        checks: Mapping[str, Check],
+        refusals: RefusalCounts | None = None,
+    ) -> None:
         self._state = state
         self._sinks = sinks
         self._checks = checks
         self._lock = threading.Lock()
         self._registry = CollectorRegistry()
         self._registry.register(_QueueMetrics(self._read, sinks))
+        if refusals is not None:
+            self._registry.register(_ReportMetrics(refusals))
 
     def answer(self, path: str) -> Answer:
         """The answer to a GET of one of `PATHS`."""
@@ -141,6 +152,19 @@ class _QueueMetrics(Collector):
             yield CounterMetricFamily(telemetry.RELAY_CONFIRMED_ENTRIES, "Entries that the broker has.", entries)
             yield CounterMetricFamily(telemetry.RELAY_FAILED, "Messages that are published again.", state.relay.failed)
         yield GaugeMetricFamily(telemetry.QUEUE_BYTES, "What the queue takes on disk.", state.bytes)
+
+
+class _ReportMetrics(Collector):
+    def __init__(self, refusals: RefusalCounts) -> None:
+        self._refusals = refusals
+
+    def collect(self) -> Iterator[Metric]:
+        refused = CounterMetricFamily(
+            telemetry.REPORTS_REFUSED, "Requests for reports that were not answered.", labels=["reason"]
+        )
+        for reason, count in self._refusals.totals().items():
+            refused.add_metric([reason], count)
+        yield refused
 
 
 def _json(status: HTTPStatus, content: object) -> Answer:

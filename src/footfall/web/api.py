@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from footfall.database.reports import Reports
 from footfall.problem import CONTENT_TYPE, Problem
-from footfall.status.access import Refusal, ReportAccess
+from footfall.status.access import MAX_DELAYED, Refusal, ReportAccess
 from footfall.status.local import Origin
 from footfall.status.service import PATHS as OBSERVED
 from footfall.status.service import ServiceStatus
@@ -118,6 +118,7 @@ class _Envelope:
     def __init__(self, app: ASGIApp, access: ReportAccess | None) -> None:
         self._app = app
         self._access = access
+        self._delayed = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -136,6 +137,7 @@ class _Envelope:
 
         refusal = None if self._access is None else _refusal(self._access, scope)
         if refusal is not None:
+            await self._delay(refusal.delay_s)
             await _answer(refusal.problem, refusal.headers)(scope, receive, send_with_headers)
             return
         try:
@@ -146,6 +148,15 @@ class _Envelope:
             _logger.exception("%s %r failed", scope["method"], scope["path"])
             problem = Problem(500, "Footfall failed to answer this; its log says why.")
             await _answer(problem)(scope, receive, send_with_headers)
+
+    async def _delay(self, seconds: float) -> None:
+        if not seconds or self._delayed >= MAX_DELAYED:
+            return
+        self._delayed += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._delayed -= 1
 
 
 def _refusal(access: ReportAccess, scope: Scope) -> Refusal | None:

@@ -136,7 +136,7 @@ def _event() -> _Json:
             "413": _problem(413, "The body is larger than `collector.max_body_bytes`."),
             "415": _problem(415, "The body is neither `application/json` nor `text/plain`."),
             "422": _problem(422, "A field is missing or wrong.", FieldError("site_id", "is required")),
-            "503": _busy("The queue can't take it now; try again."),
+            "503": _again_later(503, "The queue can't take it now; try again."),
         },
     }
 
@@ -163,7 +163,7 @@ def _events() -> _Json:
             "413": _problem(413, f"There are more than {MAX_EVENTS} events, or {MAX_EVENTS_BYTES} bytes."),
             "415": _problem(415, "The body is neither JSON nor NDJSON nor `text/plain`."),
             "422": _problem(422, "None of the events was accepted."),
-            "503": _busy("The queue can't take them now; try again."),
+            "503": _again_later(503, "The queue can't take them now; try again."),
         },
     }
 
@@ -207,7 +207,7 @@ def _stats() -> _Json:
             },
             **_refusals(),
             "422": _problem(422, "A parameter is missing or wrong.", FieldError("site_id", "is required")),
-            "503": _busy("Too many reports are being made, or this one took too long."),
+            "503": _again_later(503, "Too many reports are being made, or this one took too long."),
         },
     }
 
@@ -288,12 +288,13 @@ def _refusals() -> _Json:
         "403": _problem(
             403, "No token is set, and the request is not from the user that runs Footfall, on the same machine."
         ),
+        "429": _again_later(429, "This address asks for too many reports, or has tried too many tokens."),
     }
 
 
-def _busy(description: str) -> _Json:
+def _again_later(status: int, description: str) -> _Json:
     return {
-        **_problem(503, description),
+        **_problem(status, description),
         "headers": {"Retry-After": {"description": "In seconds.", "schema": {"type": "integer"}}},
     }
 

@@ -3,8 +3,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from footfall.status.access import ReportAccess
+from footfall.collector.address import ClientAddress
+from footfall.status.access import DELAY_S, GUESSES_BURST, REQUESTS_BURST, ReportAccess
 from footfall.status.local import Origin
+from footfall.status.refusals import RefusalCounts
 
 OPEN_PATHS = ["/healthz", "/readyz"]
 DOCUMENTATION = ["/docs", "/docs/swagger-ui.css", "/openapi.json"]
@@ -111,3 +113,122 @@ def test_a_refusal_says_what_to_do() -> None:
     assert with_token is not None
     assert "Authorization: Bearer" in with_token.problem.detail
     assert with_token.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def from_address(address: str) -> Origin:
+    return Origin("1.1", (address, 50_000), ("192.0.2.2", 8000))
+
+
+def with_token(token: str) -> dict[bytes, bytes]:
+    return {b"host": b"example.com", b"authorization": f"Bearer {token}".encode()}
+
+
+def test_a_wrong_token_waits_for_its_answer() -> None:
+    """Whoever has mistyped it loses a second, whoever tries many loses more; no token is no guess."""
+    access = ReportAccess("open-sesame")
+
+    wrong = access.refusal("/stats", with_token("wrong"), ELSEWHERE)
+    none = access.refusal("/stats", {}, ELSEWHERE)
+
+    assert wrong is not None
+    assert none is not None
+    assert (DELAY_S, 0.0) == (wrong.delay_s, none.delay_s)
+
+
+def test_an_address_that_tries_tokens_is_not_heard_for_a_while() -> None:
+    """After a number of wrong ones no token of it is looked at; other addresses are answered, and it is, later."""
+    clock = Clock()
+    access = ReportAccess("open-sesame", clock=clock)
+    right, guesser = with_token("open-sesame"), from_address("2001:db8::1")
+
+    guesses = [status(access, "/stats", with_token(f"wrong-{n}"), guesser) for n in range(GUESSES_BURST + 5)]
+    refusal = access.refusal("/stats", right, from_address("2001:db8::2"))
+
+    assert [401] * GUESSES_BURST + [429] * 5 == guesses
+    assert refusal is not None, "an IPv6 network has one limit"
+    assert ("1", 0.0) == (refusal.headers["Retry-After"], refusal.delay_s)
+    assert status(access, "/stats", right, from_address("192.0.2.9")) is None
+    clock.now += 1
+    assert status(access, "/stats", right, guesser) is None
+
+
+def test_the_token_of_an_event_is_guessed_no_faster() -> None:
+    """Where an event needs it, wrong ones count for the same limit."""
+    access = ReportAccess("open-sesame", clock=Clock())
+
+    assert access.has_token(with_token("open-sesame"), "192.0.2.1")
+    assert not any(access.has_token(with_token("wrong"), "192.0.2.1") for _ in range(GUESSES_BURST))
+    assert not access.has_token(with_token("open-sesame"), "192.0.2.1")
+    assert 429 == status(access, "/stats", with_token("open-sesame"), from_address("192.0.2.1"))
+    assert not ReportAccess(None).has_token(with_token("open-sesame"), "192.0.2.1")
+
+
+def test_reports_of_one_address_are_limited() -> None:
+    """Also with the token, with the time to wait; others are not, and neither is a proxy that is not trusted."""
+    clock = Clock()
+    access = ReportAccess("open-sesame", clock=clock)
+    right = with_token("open-sesame")
+
+    asked = [status(access, "/stats", right) for _ in range(REQUESTS_BURST + 1)]
+    local = [status(access, "/stats", right, from_address("127.0.0.1")) for _ in range(REQUESTS_BURST + 1)]
+
+    assert [None] * REQUESTS_BURST + [429] == asked
+    assert {None} == set(local)
+    assert status(access, "/stats", right, from_address("192.0.2.9")) is None
+    clock.now += 1
+    assert status(access, "/stats", right) is None
+
+
+def test_the_limit_is_for_whom_a_trusted_proxy_names() -> None:
+    """One visitor of a proxy does not use up what others have."""
+    access = ReportAccess("open-sesame", address_of=ClientAddress(["127.0.0.1"]).of, clock=Clock())
+    proxy = from_address("127.0.0.1")
+
+    def ask(visitor: bytes) -> int | None:
+        return status(access, "/stats", {**with_token("open-sesame"), b"x-forwarded-for": visitor}, proxy)
+
+    assert 429 == [ask(b"192.0.2.1") for _ in range(REQUESTS_BURST + 1)][-1]
+    assert ask(b"192.0.2.2") is None
+
+
+def test_wrong_tokens_are_logged_but_not_all(caplog: pytest.LogCaptureFixture) -> None:
+    """Once a minute for each address, so many for all together, and the token in none of them."""
+    clock = Clock()
+    access = ReportAccess("open-sesame", clock=clock)
+
+    for _ in range(3):
+        access.refusal("/stats", with_token("secret-guess"), ELSEWHERE)
+    assert ["a wrong token for reports came from 192.0.2.1"] == caplog.messages
+    clock.now += 60
+    access.refusal("/stats", with_token("secret-guess"), ELSEWHERE)
+    assert 2 == len(caplog.messages)
+    for number in range(10_000):
+        access.refusal("/stats", with_token("secret-guess"), from_address(f"10.0.{number // 250}.{number % 250}"))
+    assert 10 < len(caplog.messages) < 50
+    assert "secret-guess" not in caplog.text
+
+
+def test_refusals_are_counted_by_reason(here: Origin) -> None:
+    """Each writer for itself, all together in the total."""
+    refusals = RefusalCounts(2)
+    first = ReportAccess("open-sesame", refusals=refusals, writer=0, clock=Clock())
+    second = ReportAccess(None, refusals=refusals, writer=1)
+
+    status(first, "/stats")
+    status(first, "/healthz")
+    for _ in range(GUESSES_BURST + 1):
+        status(first, "/stats", with_token("wrong"))
+    status(second, "/stats", FOREIGN)
+    status(second, "/stats", LOCAL, here)
+
+    assert {"not_local": 1, "no_token": 1, "wrong_token": GUESSES_BURST, "rate_limited": 1} == refusals.totals()
