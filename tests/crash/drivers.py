@@ -151,7 +151,7 @@ def _write_database(directory: Path, tell: Tell) -> None:
 def _check_database(directory: Path) -> None:
     with closing(open_database(directory / "footfall.duckdb")) as database:
         paths = [path for (path,) in database.execute("SELECT path FROM events ORDER BY rowid").fetchall()]
-    assert [name for name in _all_names() for _ in ("hit", "event")] == paths
+    assert [f"/{name}" for name in _all_names() for _ in ("hit", "event")] == paths
 
 
 # An import: one step.

@@ -487,7 +487,7 @@ class Stored:
             return [path for (path,) in database.execute("SELECT path FROM events ORDER BY rowid").fetchall()]
 
 
-ALL_ROWS = [name for batch in BATCHES for name in [*names(batch.sequence), f"{batch.sequence}-event"]]
+ALL_ROWS = [f"/{name}" for batch in BATCHES for name in [*names(batch.sequence), f"{batch.sequence}-event"]]
 
 
 def test_database_log_cut_in_its_last_record_costs_and_doubles_nothing(stored: Stored) -> None:
