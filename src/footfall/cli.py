@@ -14,6 +14,7 @@ from footfall.commands.logfile import LogFile
 from footfall.errors import BadUsageError, FootfallError
 from footfall.processes.parts import COLLECTOR, REPORTING, ROLES, STORAGE, open_queue
 from footfall.queue.local.store import LocalQueue
+from footfall.settings import Settings
 from footfall.telemetry import configure_logging
 
 settings_option = click.option(
@@ -126,7 +127,7 @@ def import_(log_path: Path, site_id: str, *, only_pages: bool, again: bool, sett
         raise FootfallError(report.trouble)
 
 
-def _check_site(settings: config.Settings, site_id: str) -> None:
+def _check_site(settings: Settings, site_id: str) -> None:
     """Say so where a log is about to count for a site that nobody has listed: the id may be misspelt."""
     is_strict = settings.collector.only_known_sites
     if site_id in settings.sites or not (settings.sites or is_strict):
@@ -142,7 +143,7 @@ def _check_site(settings: config.Settings, site_id: str) -> None:
     )
 
 
-def _queue_for_import(settings: config.Settings) -> LocalQueue:
+def _queue_for_import(settings: Settings) -> LocalQueue:
     service.prepare(settings)
     return open_queue(settings, share=_IMPORT_SHARE)
 
@@ -172,12 +173,12 @@ def _cells(source: config.Source) -> tuple[str, str, str]:
     return source.key, source.text, source.origin
 
 
-def _run(settings: config.Settings, roles: tuple[str, ...]) -> None:
+def _run(settings: Settings, roles: tuple[str, ...]) -> None:
     configure_logging("footfall")
     sys.exit(service.run(settings, roles, on_ready=lambda: click.echo(_welcome(settings, roles))))
 
 
-def _welcome(settings: config.Settings, roles: tuple[str, ...]) -> str:
+def _welcome(settings: Settings, roles: tuple[str, ...]) -> str:
     """Where to look, and what to paste."""
     lines = [f"Footfall {__version__}: {', '.join(roles)}", ""]
     section = (

@@ -17,6 +17,7 @@ from footfall.durable.lock import FileLock
 from footfall.entry import MAX_SITE_ID
 from footfall.errors import BadUsageError, FootfallError
 from footfall.processes.parts import DATABASE_LOCK, lock, open_queue
+from footfall.settings import Settings
 
 
 @click.command()
@@ -142,7 +143,7 @@ def rebuild(
     click.echo("\n".join(_summary(report)))
 
 
-def _fill(settings: config.Settings, export_path: Path | None) -> None:
+def _fill(settings: Settings, export_path: Path | None) -> None:
     if export_path is None:
         raise BadUsageError(
             "ClickHouse is filled from an export: footfall rebuild --events FILE. To make one from the visits log and "
@@ -165,7 +166,7 @@ def _fill(settings: config.Settings, export_path: Path | None) -> None:
     click.echo(f"ClickHouse has {count:,} events from the export.")
 
 
-def _database_lock(settings: config.Settings) -> FileLock:
+def _database_lock(settings: Settings) -> FileLock:
     return lock(settings, DATABASE_LOCK, purpose="the database")
 
 

@@ -1,20 +1,19 @@
 """Settings: defaults, then `appsettings.json`, then the environment; what is unknown or out of range is an error."""
 
-import ipaddress
 import json
 import os
 import re
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from footfall.errors import BadSettingError
-from footfall.sites import SiteSettings, errors_of
+from footfall.settings import Settings, setting_errors
+from footfall.sites import SiteSettings
 
 FILE_NAME = "appsettings.json"
 ENV_PREFIX = "FOOTFALL__"
@@ -23,89 +22,6 @@ _URL_SCHEMES = {"kafka", "amqp", "amqps", "clickhouse", "clickhouses"}
 _URL_HOST = r"(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d*)?"
 _URL_PLACE = re.compile(rf"(?:{_URL_HOST}(?:,{_URL_HOST})*)?(?:/[\w.%~-]*)?")
 """Hosts with their ports, and a name."""
-
-Host = Annotated[str, Meta(min_length=1)]
-Port = Annotated[int, Meta(ge=1, le=65_535)]
-
-
-class CollectorSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    host: Host = "127.0.0.1"
-    port: Port = 8000
-    workers: Annotated[int, Meta(ge=1, le=64)] = 1
-    max_body_bytes: Annotated[int, Meta(ge=1, le=16 * 1024 * 1024)] = 65_536
-    trusted_proxies: list[str] = []
-    pixel_url: str | None = None
-    only_known_sites: bool = False
-    max_age_hours: Annotated[int, Meta(ge=1)] | None = None
-    honour_privacy_signals: bool = False
-
-
-class QueueSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    url: Annotated[str, Meta(min_length=1)] | None = None
-    durability: Literal["disk", "memory"] = "disk"
-    max_bytes: Annotated[int, Meta(ge=128 * 1024)] = 1 << 30
-    margin_hours: Annotated[int, Meta(ge=0)] = 48
-
-    @property
-    def is_broker(self) -> bool:
-        """Whether consumers read from a broker, and the embedded queue is only on the way to it."""
-        return self.url is not None
-
-
-class StorageSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    path: Annotated[str, Meta(min_length=1)] = "/tmp/visits.log"  # noqa: S108 - the contract's default
-    addresses: Literal["whole", "truncated", "none"] = "whole"
-    referrer_queries: Literal["keep", "strip"] = "keep"
-
-
-class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    url: str | None = None
-    path_queries: Literal["strip", "keep"] = "strip"
-    referrer_queries: Literal["strip", "keep"] = "strip"
-
-    @property
-    def keeps_queries(self) -> bool:
-        """Whether what a referrer asked for is stored."""
-        return self.referrer_queries == "keep"
-
-    @property
-    def is_clickhouse(self) -> bool:
-        """Whether it is a server, which many processes can use; else it is DuckDB's file, and for one."""
-        return self.url is not None and _scheme(self.url) in {"clickhouse", "clickhouses"}
-
-
-class ReportingSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    host: Host = "127.0.0.1"
-    port: Port = 8001
-    token: Annotated[str, Meta(min_length=1)] | None = None
-
-
-class MonitorSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    host: Host = "127.0.0.1"
-    port: Port | None = None
-
-
-class Settings(Struct, frozen=True, forbid_unknown_fields=True):
-    """All settings; README.md and docs/operations.md say what each means."""
-
-    data_dir: Annotated[str, Meta(min_length=1)] = "footfall-data"
-    collector: CollectorSettings = CollectorSettings()
-    queue: QueueSettings = QueueSettings()
-    storage: StorageSettings = StorageSettings()
-    database: DatabaseSettings = DatabaseSettings()
-    reporting: ReportingSettings = ReportingSettings()
-    monitor: MonitorSettings = MonitorSettings()
-    sites: dict[str, SiteSettings] = {}
-
-    @property
-    def data_path(self) -> Path:
-        return Path(self.data_dir)
-
-    @property
-    def database_path(self) -> Path:
-        """Where DuckDB's file is."""
-        named = "" if self.database.url is None else self.database.url.removeprefix("duckdb:")
-        return Path(named) if named else self.data_path / "footfall.duckdb"
 
 
 class Source(Struct, frozen=True):
@@ -158,20 +74,10 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> L
     for key, value, variable in _from_environment(environ):
         values[key], origins[key] = value, variable
     settings = _convert(values, origins)
-    _check(settings, origins)
-    for key, reason in errors_of(settings.sites):
-        raise BadSettingError(f"{key} ({origins['sites']}): {reason}")
+    for key, reason in setting_errors(settings):
+        origin = origins.get("sites" if key.startswith("sites.") else key, "default")
+        raise BadSettingError(f"{key} ({origin}): {reason}")
     return LoadedSettings(settings, origins)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a listener on `host` is reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _known_fields() -> list[tuple[str, Any]]:
@@ -271,11 +177,31 @@ def _convert(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
 
 
 def _convert_value(key: str, value: Any, setting_type: Any, origin: str, *, strict: bool = True) -> Any:  # noqa: ANN401 - a setting is of any type
+    if isinstance(value, str) and not _is_text(value):
+        raise BadSettingError(f"{key} = {_masked(key, value)!r} ({origin}): must be UTF-8, without NUL")
     try:
         return msgspec.convert(value, setting_type, strict=strict)
-    except msgspec.ValidationError as error:
-        reason = str(error).replace("`", "").partition(" - at ")[0]
-        raise BadSettingError(f"{key} = {_masked(key, value)!r} ({origin}): {reason}") from None
+    except msgspec.ValidationError:
+        allowed = allowed_values(msgspec.inspect.type_info(setting_type))
+        raise BadSettingError(f"{key} = {_masked(key, value)!r} ({origin}): must be {allowed}") from None
+
+
+def allowed_values(info: msgspec.inspect.Type) -> str:
+    """What a setting of that type may be, in words."""
+    match info:
+        case msgspec.inspect.UnionType(types):
+            return " or ".join([allowed_values(one) for one in types if not isinstance(one, msgspec.inspect.NoneType)])
+        case msgspec.inspect.LiteralType(values):
+            return "one of " + ", ".join(map(str, values))
+        case msgspec.inspect.BoolType():
+            return "true or false"
+        case msgspec.inspect.IntType(ge=least, le=most):
+            return f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}"
+        case msgspec.inspect.ListType():
+            return "a list of texts"
+        case msgspec.inspect.StrType(min_length=least):
+            return "a text that is not empty" if least else "a text"
+    raise AssertionError(f"no setting is of the type {info}")
 
 
 def _convert_sites(value: Any, origin: str) -> dict[str, SiteSettings]:  # noqa: ANN401 - whatever was written there
@@ -299,75 +225,12 @@ def _members(key: str, value: Any, origin: str) -> Iterator[tuple[str, Any]]:  #
     yield from value.items()
 
 
-def _check(settings: Settings, origins: Mapping[str, str]) -> None:
-    """What types can't say."""
-
-    def refuse(key: str, reason: str) -> BadSettingError:
-        return BadSettingError(f"{key} ({origins.get(key, 'default')}): {reason}")
-
-    for source in LoadedSettings(settings, {}).sources():
-        if isinstance(source.value, str) and not _is_text(source.value):
-            raise refuse(source.key, "must be UTF-8, without NUL")
-    reason = _reason_against_proxies(settings.collector.trusted_proxies)
-    if reason is not None:
-        raise refuse("collector.trusted_proxies", reason)
-    pixel_url = settings.collector.pixel_url
-    if pixel_url is not None and not _is_http_url(pixel_url):
-        raise refuse("collector.pixel_url", "must be an http:// or https:// address of an image, in ASCII")
-    queue_url = settings.queue.url
-    if queue_url is not None and _scheme(queue_url) not in {"kafka", "amqp", "amqps"}:
-        raise refuse(
-            "queue.url",
-            "must be kafka://host:9092/topic or amqp://user:password@host:5672/vhost; without it the queue is embedded",
-        )
-    database = settings.database
-    if database.url is not None and not (database.url.startswith("duckdb:") or database.is_clickhouse):
-        raise refuse(
-            "database.url", "must be duckdb:PATH, or clickhouse://user:password@host:8123/database; or left out"
-        )
-    token = settings.reporting.token
-    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
-        raise refuse("reporting.token", "must be ASCII without spaces: it travels in a header")
-
-
-def _reason_against_proxies(networks: Sequence[str]) -> str | None:
-    for network in networks:
-        try:
-            prefix_length = ipaddress.ip_network(network).prefixlen
-        except ValueError as error:
-            return f"{error}; write networks as in 10.0.0.0/8"
-        if prefix_length == 0:
-            return (
-                f"{network} would let everybody write any address into X-Forwarded-For, and so forge visitors and "
-                "evade limits; name only the networks of your proxies, as in 10.0.0.0/8"
-            )
-    return None
-
-
 def _is_text(value: str) -> bool:
     """Whether it can be a file's name or go into a database: JSON can hold half a character, a variable any byte."""
     try:
         return b"\0" not in value.encode()
     except UnicodeEncodeError:
         return False
-
-
-def _scheme(url: str) -> str:
-    """Of what sort an address is; the empty text where it is none."""
-    try:
-        return urlsplit(url).scheme
-    except ValueError:
-        return ""
-
-
-def _is_http_url(text: str) -> bool:
-    if not text.isascii() or not text.isprintable() or " " in text:
-        return False
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
 def _masked(key: str, value: Any) -> Any:  # noqa: ANN401 - a setting is of any type

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from footfall.collector.address import ClientAddress
-from footfall.config import Settings, is_loopback
 from footfall.errors import AlreadyInUseError, BadSettingError, BadUsageError, DamagedQueueError, FootfallError
 from footfall.processes.parts import COLLECTOR, PROCESSOR, REPORTING, STORAGE, open_queue
 from footfall.queue.broker import drivers
 from footfall.queue.broker.relay import RELAY
 from footfall.queue.local.repair import repair
 from footfall.queue.local.store import FILE_NAME
+from footfall.settings import Settings, is_loopback
 from footfall.status.access import ReportAccess
 from footfall.status.refusals import RefusalCounts
 from footfall.supervisor import Child, Lifeline, Supervisor

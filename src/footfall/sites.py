@@ -28,7 +28,7 @@ class SiteSettings(Struct, frozen=True, forbid_unknown_fields=True):
     time_zone: str | None = None
 
 
-def errors_of(sites: Mapping[str, SiteSettings]) -> Iterator[tuple[str, str]]:
+def site_errors(sites: Mapping[str, SiteSettings]) -> Iterator[tuple[str, str]]:
     """What can't be, of each site: the key and what is allowed there."""
     for site_id, site in sites.items():
         if not 1 <= len(site_id) <= MAX_SITE_ID or not _is_utf8(site_id):

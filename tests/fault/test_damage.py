@@ -16,7 +16,6 @@ import httpx
 import pytest
 
 from footfall import service
-from footfall.config import Settings
 from footfall.database.duckdb.file import log_of, open_mended, set_database_aside
 from footfall.database.duckdb.writer import DuckdbSink
 from footfall.entry import Event, Hit, encode_entries
@@ -26,6 +25,7 @@ from footfall.queue.base import Batch, Progress, SinkReport
 from footfall.queue.local.repair import repair
 from footfall.queue.local.store import FILE_NAME, QueueState
 from footfall.queue.sink import DATABASE, LOST, VISIT_LOG, Sink
+from footfall.settings import Settings
 from footfall.visit_log.state import FILE_NAME as STATE_NAME
 from footfall.visit_log.writer import VisitLog
 from harness import Footfall, eventually

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from footfall.config import Settings, is_loopback, known_keys, load, masked_url
+from footfall.config import known_keys, load, masked_url
 from footfall.errors import BadSettingError
+from footfall.settings import Settings, is_loopback
 
 DEFAULTS: dict[str, object] = {
     "data_dir": "footfall-data",
@@ -354,13 +355,32 @@ def test_value_that_cannot_be_is_refused_by_its_key(key: str, value: object) -> 
     assert "appsettings.json" in said
 
 
+def test_every_setting_says_what_it_may_be() -> None:
+    """A value of the wrong kind is refused with what is allowed, not with what it was taken for."""
+    allowed = {
+        "collector.port": "a whole number from 1 to 65535",
+        "queue.max_bytes": "a whole number of at least 131072",
+        "queue.durability": "one of disk, memory",
+        "storage.addresses": "one of none, truncated, whole",
+        "collector.only_known_sites": "true or false",
+        "collector.trusted_proxies": "a list of texts",
+        "collector.max_age_hours": "a whole number of at least 1",
+        "storage.path": "a text that is not empty",
+    }
+    for key in DEFAULTS.keys() - {"sites"}:
+        write(document(key, {}))
+        said = refusal()
+        assert said.startswith(f"{key} = "), said
+        assert f"(appsettings.json): must be {allowed.get(key, '')}" in said
+
+
 @pytest.mark.parametrize(
     ("site", "key", "allowed"),
     [
         ({"domain": ["blog.example"]}, "sites.my-site.domain", "known are: domains, time_zone"),
-        ({"domains": "blog.example"}, "sites.my-site.domains", "Expected array"),
-        ({"domains": [1]}, "sites.my-site.domains", "Expected str"),
-        ({"domains": None}, "sites.my-site.domains", "Expected array"),
+        ({"domains": "blog.example"}, "sites.my-site.domains", "a list of texts"),
+        ({"domains": [1]}, "sites.my-site.domains", "a list of texts"),
+        ({"domains": None}, "sites.my-site.domains", "a list of texts"),
         ({"domains": [""]}, "sites.my-site.domains", "as in blog.example"),
         ({"domains": ["https://blog.example"]}, "sites.my-site.domains", "without scheme"),
         ({"domains": ["blog.example:443"]}, "sites.my-site.domains", "port"),
@@ -368,7 +388,7 @@ def test_value_that_cannot_be_is_refused_by_its_key(key: str, value: object) -> 
         ({"domains": ["*.blog.example"]}, "sites.my-site.domains", "all hosts below"),
         ({"domains": ["blog..example"]}, "sites.my-site.domains", "as in blog.example"),
         ({"domains": ["blog \ud800.example"]}, "sites.my-site.domains", "as in blog.example"),
-        ({"time_zone": 1}, "sites.my-site.time_zone", "Expected str"),
+        ({"time_zone": 1}, "sites.my-site.time_zone", "a text"),
         ({"time_zone": ""}, "sites.my-site.time_zone", "as in Europe/Berlin"),
         ({"time_zone": "Europe"}, "sites.my-site.time_zone", "as in Europe/Berlin"),
         ({"time_zone": "Europe/Berln"}, "sites.my-site.time_zone", "as in Europe/Berlin"),

@@ -14,6 +14,7 @@ from footfall.collector.admission import FOREIGN_ORIGIN, PRIVACY_SIGNAL, TOO_OLD
 from footfall.commands.rebuild import NOT_REBUILT
 from footfall.database.enrich import Skip
 from footfall.queue.sink import DUPLICATE, LOST, UNREADABLE
+from footfall.settings import Settings
 from footfall.web import openapi
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +46,7 @@ def _anchors(document: Path) -> set[str]:
 
 def test_every_setting_is_documented_with_its_default() -> None:
     """The table of the README has a row for each setting, in the program's order, and no other."""
-    defaults = [(source.key, source.text) for source in config.LoadedSettings(config.Settings(), {}).sources()]
+    defaults = [(source.key, source.text) for source in config.LoadedSettings(Settings(), {}).sources()]
     _, _, section = _text("README.md").partition("## Settings\n")
     assert defaults == _SETTING_ROW.findall(section.partition("\n## ")[0])
 
@@ -54,7 +55,7 @@ def test_sample_settings_are_the_defaults() -> None:
     """`deploy/appsettings.json` holds every key, at its default, and is accepted."""
     sample = ROOT / "deploy" / "appsettings.json"
     loaded = config.load(sample, environ={})
-    assert config.Settings() == loaded.settings
+    assert Settings() == loaded.settings
     assert config.known_keys() == list(_keys(json.loads(sample.read_text("utf-8"))))
 
 

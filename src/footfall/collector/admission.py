@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from footfall.config import Settings
 from footfall.entry import Event, Hit
 from footfall.problem import FieldError, Problem
 from footfall.referrer import host_of
+from footfall.settings import Settings
 from footfall.sites import Domains
 
 UNKNOWN_SITE: Final = "unknown_site"

@@ -24,12 +24,12 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from footfall.commands.logfile import LogFile, ReadError
-from footfall.config import DatabaseSettings
 from footfall.database.enrich import COLUMNS, Row, source_of
 from footfall.durable.sync import sync
 from footfall.errors import BadUsageError, DamagedFileError, FootfallError
 from footfall.queue.base import Progress
 from footfall.referrer import without_query
+from footfall.settings import DatabaseSettings
 
 _FORMAT: Final = 1
 _ROWS: Final = 10_000

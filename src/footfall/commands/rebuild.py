@@ -40,7 +40,6 @@ from msgspec import Struct, field
 
 from footfall.commands.export import Export, count_events
 from footfall.commands.logfile import LogFile, ReadError, Skipped
-from footfall.config import DatabaseSettings
 from footfall.database.duckdb.file import log_of, open_database
 from footfall.database.duckdb.writer import CHECKPOINT_ROWS, DuckdbSink
 from footfall.database.enrich import COLUMNS
@@ -52,6 +51,7 @@ from footfall.queue.base import Batch, Progress
 from footfall.queue.local.store import LocalQueue
 from footfall.queue.sink import DATABASE, LOST, UNREADABLE, VISIT_LOG, entries_of
 from footfall.referrer import host_of
+from footfall.settings import DatabaseSettings
 from footfall.visit_log.line import parse_line
 from footfall.visit_log.redaction import possible_lines
 

@@ -17,11 +17,11 @@ from typing import Final
 import msgspec
 
 from footfall.commands.export import Export
-from footfall.config import DatabaseSettings
 from footfall.database.clickhouse.server import ClickhouseDatabase
 from footfall.database.clickhouse.writer import EVENT_TYPES, POSITION_TYPES, stored
 from footfall.database.enrich import Row
 from footfall.errors import BadUsageError
+from footfall.settings import DatabaseSettings
 
 _PART_ROWS: Final = 50_000
 

@@ -25,7 +25,6 @@ from typing import Final
 import msgspec
 import ua_parser
 
-from footfall.config import DatabaseSettings
 from footfall.database.page import page_of
 from footfall.entry import (
     MAX_PATH,
@@ -37,6 +36,7 @@ from footfall.entry import (
     Hit,
 )
 from footfall.referrer import host_in, text_of, without_query
+from footfall.settings import DatabaseSettings
 
 SALT_BYTES: Final = 16
 """As long as the hash it keys."""

@@ -8,11 +8,11 @@ from typing import Final
 
 import msgspec
 
-from footfall.config import DatabaseSettings
 from footfall.database.enrich import Row, Skip, enrich
 from footfall.entry import Entry, Event
 from footfall.queue.base import Batch, Progress
 from footfall.queue.sink import DUPLICATE, LOST, UNREADABLE, missed_before
+from footfall.settings import DatabaseSettings
 
 DUPLICATE_AGE: Final = timedelta(hours=24)
 """An `event_id` that comes again within this counts once."""

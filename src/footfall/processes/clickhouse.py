@@ -5,13 +5,13 @@ import socket
 import threading
 from contextlib import ExitStack, closing
 
-from footfall.config import Settings
 from footfall.database.clickhouse.reader import ClickhouseReports
 from footfall.database.clickhouse.server import ClickhouseDatabase, open_clickhouse
 from footfall.database.clickhouse.writer import ClickhouseSink
 from footfall.processes.database import Database, work
 from footfall.processes.parts import DATABASE_LOCK, PROCESSOR, give_way, lock
 from footfall.queue.consumer import RETRY_S
+from footfall.settings import Settings
 from footfall.status.access import ReportAccess
 from footfall.supervisor import Lifeline
 from footfall.web.api import LIMIT_S

@@ -17,8 +17,8 @@ from footfall.collector.forward import Forwarder
 from footfall.collector.http import Server
 from footfall.collector.intake import Intake
 from footfall.collector.reports import ReportRequests
-from footfall.config import Settings
 from footfall.processes.parts import COLLECTOR, REPORTING, open_queue, service_status
+from footfall.settings import Settings
 from footfall.status.access import ReportAccess
 from footfall.status.service import READY, Check
 from footfall.supervisor import Lifeline

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 from msgspec import Struct
 
-from footfall.config import Settings
 from footfall.database.reports import Reports
 from footfall.processes.parts import DATABASE_PRESENCE, PROCESSOR, REPORTING, open_feed, presence, service_status
 from footfall.processes.web import serve
 from footfall.queue.broker.tracing import open_tracing
 from footfall.queue.consumer import consume
 from footfall.queue.sink import DATABASE, Sink
+from footfall.settings import Settings
 from footfall.status.access import ReportAccess
 from footfall.supervisor import Lifeline
 from footfall.web.api import build_app

@@ -3,13 +3,13 @@
 import socket
 from contextlib import closing
 
-from footfall.config import Settings
 from footfall.database.duckdb.file import open_mended, set_database_aside
 from footfall.database.duckdb.reader import DuckdbReports
 from footfall.database.duckdb.writer import DuckdbSink
 from footfall.errors import DamagedQueueError, UnreadableFileError
 from footfall.processes.database import Database, work
 from footfall.processes.parts import DATABASE_LOCK, give_way, lock
+from footfall.settings import Settings
 from footfall.status.access import ReportAccess
 from footfall.supervisor import Lifeline
 from footfall.web.api import LIMIT_S

@@ -2,9 +2,9 @@
 
 import socket
 
-from footfall.config import Settings
 from footfall.processes.parts import service_status
 from footfall.processes.web import serve
+from footfall.settings import Settings
 from footfall.status.access import ReportAccess
 from footfall.supervisor import Lifeline
 from footfall.web.api import build_monitor

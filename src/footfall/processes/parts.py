@@ -7,7 +7,6 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Final
 
-from footfall.config import Settings
 from footfall.durable.lock import FileLock, Presence, is_held
 from footfall.errors import FootfallError
 from footfall.queue.account import Account, RelayAccount, read_account
@@ -18,6 +17,7 @@ from footfall.queue.broker.relay import RELAY
 from footfall.queue.local.feed import LocalFeed
 from footfall.queue.local.store import FILE_NAME, LocalQueue, QueueState
 from footfall.queue.sink import DATABASE, SINKS, VISIT_LOG
+from footfall.settings import Settings
 from footfall.status.refusals import RefusalCounts
 from footfall.status.service import Check, ServiceStatus
 

@@ -3,7 +3,6 @@
 from contextlib import closing, suppress
 from typing import Final
 
-from footfall.config import Settings
 from footfall.errors import QueueBrokenError, QueueFullError
 from footfall.processes.parts import RELAY_LOCK, give_way, lock, open_publisher, open_queue
 from footfall.queue.account import RelayAccount, write_account
@@ -12,6 +11,7 @@ from footfall.queue.broker.relay import RELAY, Relay
 from footfall.queue.broker.tracing import open_tracing
 from footfall.queue.consumer import consume
 from footfall.queue.local.feed import LocalFeed
+from footfall.settings import Settings
 from footfall.supervisor import Lifeline
 
 _GATHER_S: Final = 0.25

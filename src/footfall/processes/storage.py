@@ -3,11 +3,11 @@
 from contextlib import closing
 from pathlib import Path
 
-from footfall.config import Settings
 from footfall.processes.parts import STORAGE_PRESENCE, give_way, open_feed, presence
 from footfall.queue.broker.tracing import open_tracing
 from footfall.queue.consumer import consume
 from footfall.queue.sink import VISIT_LOG
+from footfall.settings import Settings
 from footfall.supervisor import Lifeline
 from footfall.visit_log.redaction import line_format
 from footfall.visit_log.writer import VisitLog

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footfall.config import DatabaseSettings
 from footfall.database.enrich import COLUMNS, SALT_BYTES, Skip, enrich
 from footfall.entry import Entry, Event, Hit
+from footfall.settings import DatabaseSettings
 
 NOON = datetime(2025, 11, 12, 12, 0, 0, 250_000)  # noqa: DTZ001 - rows hold UTC without saying so
 NOON_NS = int(NOON.replace(tzinfo=UTC).timestamp() * 1_000) * 1_000_000

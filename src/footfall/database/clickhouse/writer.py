@@ -34,7 +34,6 @@ from typing import Any, Final
 
 import msgspec
 
-from footfall.config import DatabaseSettings
 from footfall.database.clickhouse.server import ClickhouseDatabase
 from footfall.database.enrich import COLUMNS, SALT_BYTES, Row
 from footfall.database.rows import DUPLICATE_AGE, SeenIds, keys_in, rows_of
@@ -43,6 +42,7 @@ from footfall.entry import Entry
 from footfall.failpoint import Failpoint, reach
 from footfall.queue.base import Batch, Progress, SinkReport
 from footfall.queue.sink import DATABASE, DUPLICATE, entries_of, past
+from footfall.settings import DatabaseSettings
 
 LOOK_AGE: Final = timedelta(minutes=10)
 """How often to look for salts that other processors have made, and nobody may have forgotten."""

@@ -21,7 +21,6 @@ from typing import Final
 import duckdb
 import msgspec
 
-from footfall.config import DatabaseSettings
 from footfall.database.duckdb.file import first_line, is_unreadable, log_of
 from footfall.database.enrich import COLUMNS, SALT_BYTES
 from footfall.database.rows import DUPLICATE_AGE, SeenIds, keys_in, rows_of
@@ -30,6 +29,7 @@ from footfall.errors import DamagedFileError, UnreadableFileError
 from footfall.failpoint import Failpoint, reach
 from footfall.queue.base import Batch, Progress, SinkReport
 from footfall.queue.sink import DATABASE, entries_of, past
+from footfall.settings import DatabaseSettings
 
 CHECKPOINT_ROWS: Final = 250_000
 """So many rows make a checkpoint due; they take some 50 MB in memory and in the log."""
