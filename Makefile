@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check bench services containers crash crash-cluster lock clean
+.PHONY: serve test check bench services containers crash crash-cluster fuzz lock clean
 
 serve: $(VENV)/.installed ## install into .venv and run the whole system on this machine
 	@exec $(BIN)/footfall serve
@@ -28,6 +28,9 @@ MINUTES ?= 5
 BROKER ?= kafka
 crash-cluster: $(VENV)/.installed-dev ## kill and pause services of many machines, and their broker, at random
 	PYTHONPATH=tests $(BIN)/python -m crash.cluster --broker $(BROKER) --minutes $(MINUTES)
+
+fuzz: $(VENV)/.installed-dev ## send requests by chance for MINUTES, and hold each answer and the ledger against what was sent
+	PYTHONPATH=tests $(BIN)/python -m security --minutes $(MINUTES)
 
 services: ## what the full test run needs beyond Python: Debian packages, Kafka, RabbitMQ
 	deploy/services
