@@ -1,6 +1,7 @@
 """The `footfall` command."""
 
 import importlib
+import os
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -27,6 +28,8 @@ settings_option = click.option(
 _LATER = {"export": "footfall.cli_database", "rebuild": "footfall.cli_database"}
 """Commands whose module is imported when they are called: `serve` must not have DuckDB in a collector's memory."""
 
+_UMASK = 0o077
+"""What libraries make (DuckDB's files, for one) is nobody else's, either."""
 _IMPORT_SHARE = 0.75
 """Of `queue.max_bytes`: when an import fills the queue, it is the import that waits, and hits find room."""
 
@@ -44,6 +47,7 @@ class _Group(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
+        os.umask(_UMASK)
         try:
             return super().invoke(ctx)
         except FootfallError as error:

@@ -122,12 +122,12 @@ def rebuild(
                 )
         else:
             named = dict.fromkeys(path.resolve() for path in log_paths)
-            paths = list(named) or find_logs(Path(settings.storage.path))
+            paths = list(named) or find_logs(Path(settings.storage.path), on_untrusted=_tell_untrusted)
             if not paths and not queue.last_sequence():
                 raise FootfallError(
                     f"There is nothing to rebuild from: no {settings.storage.path}, and the queue is empty."
                 )
-            logs = [files.enter_context(LogFile(path)) for path in paths]
+            logs = [files.enter_context(LogFile(path, is_ours=not named)) for path in paths]
             moved = any(log.has_moved() for log in logs)
             if moved or (not named and paths != find_logs(Path(settings.storage.path))):
                 raise FootfallError("The visits log was rotated this very moment: run this again.")
@@ -164,6 +164,13 @@ def _fill(settings: Settings, export_path: Path | None) -> None:
     except OSError as error:
         raise FootfallError(f"{error}. The same command goes on where this one ended.") from error
     click.echo(f"ClickHouse has {count:,} events from the export.")
+
+
+def _tell_untrusted(path: Path) -> None:
+    click.echo(
+        f"{path} is left out: another user of this machine could have put it there. Name it to read it (--log).",
+        err=True,
+    )
 
 
 def _database_lock(settings: Settings) -> FileLock:

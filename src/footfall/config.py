@@ -11,12 +11,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from footfall.durable.files import UntrustedFileError, open_file
 from footfall.errors import BadSettingError
 from footfall.settings import Settings, setting_errors
 from footfall.sites import SiteSettings
 
 FILE_NAME = "appsettings.json"
 ENV_PREFIX = "FOOTFALL__"
+_MAX_FILE_BYTES = 1 << 20
 
 _URL_SCHEMES = {"kafka", "amqp", "amqps", "clickhouse", "clickhouses"}
 _URL_HOST = r"(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d*)?"
@@ -92,16 +94,7 @@ def _known_fields() -> list[tuple[str, Any]]:
 
 def _from_file(path: Path | None) -> Iterator[tuple[str, Any]]:
     file = Path(FILE_NAME) if path is None else path
-    try:
-        document = json.loads(file.read_text("utf-8-sig"))
-    except FileNotFoundError:
-        if path is None:
-            return
-        raise BadSettingError(f"{file}: there is no such file (--settings)") from None
-    except (ValueError, RecursionError, OSError) as error:
-        raise BadSettingError(f"{file}: can't be read as JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise BadSettingError(f"{file}: must hold a JSON object")
+    document = _document(path)
     known = known_keys()
     sections = {key.partition(".")[0] for key in known if "." in key}
     for name, value in document.items():
@@ -115,6 +108,35 @@ def _from_file(path: Path | None) -> Iterator[tuple[str, Any]]:
             if key not in known:
                 raise BadSettingError(f"{file}: there is no setting {key}; {_allowed(key)}")
             yield key, entry
+
+
+def _document(path: Path | None) -> dict[str, Any]:
+    """What the settings file holds; nothing if none is named and there is none."""
+    file = Path(FILE_NAME) if path is None else path
+    try:
+        # One that nobody has named may be a stranger's, where the working directory is shared.
+        content = _read(open_file(file, os.O_RDONLY) if path is None else os.open(file, os.O_RDONLY | os.O_CLOEXEC))
+        document = json.loads(content.decode("utf-8-sig"))
+    except UntrustedFileError as error:
+        raise BadSettingError(f"{file}: {error.strerror}; or name it (--settings)") from None
+    except FileNotFoundError:
+        if path is None:
+            return {}
+        raise BadSettingError(f"{file}: there is no such file (--settings)") from None
+    except (ValueError, RecursionError, OSError) as error:
+        raise BadSettingError(f"{file}: can't be read as JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise BadSettingError(f"{file}: must hold a JSON object")
+    return document
+
+
+def _read(fd: int) -> bytes:
+    """The whole file, unless it is too long: `/dev/zero` has no end."""
+    with os.fdopen(fd, "rb") as file:
+        content = file.read(_MAX_FILE_BYTES + 1)
+    if len(content) > _MAX_FILE_BYTES:
+        raise ValueError(f"it is longer than {_MAX_FILE_BYTES:,} bytes")
+    return content
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:

@@ -13,18 +13,15 @@ import errno
 import importlib
 import importlib.util
 import os
-import shutil
-import socket
-import tempfile
-import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from footfall.collector.address import ClientAddress
-from footfall.errors import AlreadyInUseError, BadSettingError, BadUsageError, DamagedQueueError, FootfallError
+from footfall.durable.files import UntrustedFileError, make_directory
+from footfall.errors import BadSettingError, BadUsageError, DamagedQueueError, FootfallError
+from footfall.processes.listeners import listen, listen_without_name
 from footfall.processes.parts import COLLECTOR, PROCESSOR, REPORTING, STORAGE, open_queue
 from footfall.queue.broker import drivers
 from footfall.queue.broker.relay import RELAY
@@ -37,9 +34,6 @@ from footfall.supervisor import Child, Lifeline, Supervisor
 
 _MIN_TOKEN_LENGTH = 16
 """Of `reporting.token`, where others than this machine can try."""
-_PORT_S = 1.0
-_BACKLOG = 4_096
-"""Connections the system holds until they are accepted, while a collector is started again, for one."""
 
 
 def run(settings: Settings, roles: tuple[str, ...], *, on_ready: Callable[[], None]) -> int:
@@ -56,16 +50,9 @@ def run(settings: Settings, roles: tuple[str, ...], *, on_ready: Callable[[], No
         address_of=ClientAddress(settings.collector.trusted_proxies).of,
         refusals=RefusalCounts(settings.collector.workers),
     )
-    try:
-        sockets = Path(tempfile.mkdtemp(prefix="footfall-"))
-    except OSError as error:
-        raise FootfallError(f"no directory can be made for a socket: {error} (TMPDIR)") from None
-    try:
-        children = _children(settings, roles, access, sockets)
-        repair_queue = partial(_repair_queue, settings, "A process could not read the queue.")
-        return Supervisor(children, on_ready=on_ready, on_damage=repair_queue).run()
-    finally:
-        shutil.rmtree(sockets, ignore_errors=True)
+    children = _children(settings, roles, access)
+    repair_queue = partial(_repair_queue, settings, "A process could not read the queue.")
+    return Supervisor(children, on_ready=on_ready, on_damage=repair_queue).run()
 
 
 def prepare(settings: Settings, roles: tuple[str, ...] = (COLLECTOR,)) -> None:
@@ -76,9 +63,11 @@ def prepare(settings: Settings, roles: tuple[str, ...] = (COLLECTOR,)) -> None:
     """
     path = settings.data_path
     try:
-        path.mkdir(mode=0o750, parents=True, exist_ok=True)
+        make_directory(path)
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    except UntrustedFileError as error:
+        raise FootfallError(f"data_dir: {path.absolute()} can't be used: {error.strerror}") from None
     except OSError as error:
         raise FootfallError(f"data_dir: {path.absolute()} can't be written: {error.strerror}") from None
     if settings.queue.is_broker and COLLECTOR not in roles:
@@ -99,19 +88,16 @@ def _repair_queue(settings: Settings, trouble: str | None = None) -> None:
         raise FootfallError(f"the queue can't be mended: {error}. It is as it was (data_dir).") from error
 
 
-def _children(
-    settings: Settings, roles: tuple[str, ...], access: Callable[..., ReportAccess], sockets: Path
-) -> list[Child]:
+def _children(settings: Settings, roles: tuple[str, ...], access: Callable[..., ReportAccess]) -> list[Child]:
     children = []
     reports_path = reports_listener = None
     if REPORTING in roles:
         if COLLECTOR in roles:
-            reports_path = sockets / "reports"
-            reports_listener = _listen_unix(reports_path)
+            reports_listener, reports_path = listen_without_name(settings.data_path)
         else:
-            reports_listener = _listen(settings.reporting.host, settings.reporting.port, "reporting.port")
+            reports_listener = listen(settings.reporting.host, settings.reporting.port, "reporting.port")
     if COLLECTOR in roles:
-        listener = _listen(settings.collector.host, settings.collector.port, "collector.port")
+        listener = listen(settings.collector.host, settings.collector.port, "collector.port")
         for number in range(settings.collector.workers):
             name = f"collector-{number + 1}" if settings.collector.workers > 1 else COLLECTOR
             run_collector = _in_module("collector", settings, roles, access(writer=number), listener, reports_path)
@@ -128,7 +114,7 @@ def _children(
         children.append(Child("database", run_database, phase=1))
     monitor_port = _monitor_port(settings, roles)
     if monitor_port is not None:
-        listener = _listen(settings.monitor.host, monitor_port, "monitor.port")
+        listener = listen(settings.monitor.host, monitor_port, "monitor.port")
         children.append(Child("monitor", _in_module("monitor", settings, roles, access(), listener), phase=2))
     return children
 
@@ -184,44 +170,3 @@ def _refuse_what_cannot_be(settings: Settings, roles: tuple[str, ...]) -> None:
             f"{_MIN_TOKEN_LENGTH} characters. Set a long random one, as `openssl rand -hex 24` prints, or listen on "
             "127.0.0.1."
         )
-
-
-def _listen(host: str, port: int, setting: str) -> socket.socket:
-    """Listen; where the port is taken, a moment later again: a predecessor that was killed may only be about to end."""
-    deadline = time.monotonic() + _PORT_S
-    while True:
-        try:
-            return _listen_now(host, port, setting)
-        except AlreadyInUseError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-
-
-def _listen_now(host: str, port: int, setting: str) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(
-            address[:2],
-            family=family,
-            backlog=_BACKLOG,
-            dualstack_ipv6=family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6(),
-        )
-    except (OSError, UnicodeError) as error:  # the latter of a name with an empty label, as in 127.0..1
-        section = setting.partition(".")[0]
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            raise AlreadyInUseError(
-                f"{setting}: port {port} on {host} is taken by another program; stop that one, or choose another port "
-                f"(FOOTFALL__{section.upper()}__PORT=…)"
-            ) from None
-        raise FootfallError(f"{section}.host, {setting}: can't listen on {host} port {port}: {error}") from None
-
-
-def _listen_unix(path: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(str(path))
-    except OSError as error:
-        raise FootfallError(f"no socket can be made at {path}: {error} (TMPDIR)") from None
-    listener.listen(_BACKLOG)
-    return listener

@@ -10,11 +10,9 @@ File format: UTF-8, a JSON object a line (NDJSON), compressed where the file's n
 Nobody needs the salts to read it, so they are not in it: what was exported can't be led back to an address.
 """
 
-import errno
 import gzip
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final, TypeVar, cast
@@ -25,7 +23,7 @@ from msgspec import Meta, Raw, Struct
 
 from footfall.commands.logfile import LogFile, ReadError
 from footfall.database.enrich import COLUMNS, Row, source_of
-from footfall.durable.sync import sync
+from footfall.durable.files import replacing
 from footfall.errors import BadUsageError, DamagedFileError, FootfallError
 from footfall.queue.base import Progress
 from footfall.referrer import without_query
@@ -36,7 +34,6 @@ _ROWS: Final = 10_000
 """Read from the database at a time."""
 _MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 """Several times what the largest event can come to: `collector.max_body_bytes` is 16 MiB at most."""
-_MODE: Final = 0o640
 _NULL: Final = Raw(b"null")
 _BITS: Final = 128
 
@@ -112,7 +109,7 @@ def write_export(
     encoder = msgspec.json.Encoder()
     try:
         header = _header_of(database)
-        with _replacing(path) as file:
+        with _written(path) as file:
             file.write(encoder.encode(header) + b"\n")
             for ids in _chunks(database, "SELECT id, seen_at FROM event_ids"):
                 file.write(encoder.encode_lines([ExportedId(_hex(id_), _utc(seen_at)) for id_, seen_at in ids]))
@@ -211,26 +208,14 @@ def _chunks(database: duckdb.DuckDBPyConnection, query: str) -> Iterator[list[tu
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` once it is whole and on the disk."""
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))  # root could replace /dev/stdout
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE), "wb") as file:
-            if path.suffix == ".gz":
-                with gzip.GzipFile(path.stem, "wb", fileobj=file) as packed:
-                    yield cast(BinaryIO, packed)
-            else:
-                yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        sync(path.parent)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink()
-        raise
+def _written(path: Path) -> Iterator[BinaryIO]:
+    """What is written here is packed where the name says so, and takes the place of `path` once it is whole."""
+    with replacing(path) as file:
+        if path.suffix == ".gz":
+            with gzip.GzipFile(path.stem, "wb", fileobj=file) as packed:
+                yield cast(BinaryIO, packed)
+        else:
+            yield file
 
 
 def _event_of(row: Row) -> ExportedEvent:

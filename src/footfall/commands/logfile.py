@@ -10,6 +10,7 @@ from typing import Final, Self, TypeVar
 
 from msgspec import Struct, field
 
+from footfall.durable.files import open_file
 from footfall.errors import BadUsageError
 
 MAX_LINE_BYTES: Final = 1 << 20
@@ -45,6 +46,11 @@ class Skipped(Struct):
 class LogFile:
     """A file on disk, plain or gzip, whatever its name says.
 
+    Args:
+        path: where it is.
+        is_ours: refuse one that another user of the machine could have put there (`footfall.durable.files`); a file
+            that somebody has named is read whoever made it.
+
     Attributes:
         path: where it is.
         size: bytes on disk when it was opened.
@@ -54,14 +60,16 @@ class LogFile:
         BadUsageError: it isn't there, can't be read or isn't a regular file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_ours: bool = False) -> None:
         self.path = path
         try:
-            status = path.stat()
-            # A pipe can't be gone through twice, and opening it would wait for its other end.
+            # A pipe would wait for its other end, and can't be gone through twice.
+            fd = open_file(path, os.O_RDONLY) if is_ours else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
+                os.close(fd)
                 raise BadUsageError(f"{path} is not a regular file.")
-            self._file = path.open("rb")
+            self._file = os.fdopen(fd, "rb")
             self.is_packed = self._file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
         except OSError as error:
             raise BadUsageError(f"{path} can't be read: {error.strerror}.") from error

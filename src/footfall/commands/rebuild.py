@@ -43,6 +43,7 @@ from footfall.commands.logfile import LogFile, ReadError, Skipped
 from footfall.database.duckdb.file import log_of, open_database
 from footfall.database.duckdb.writer import CHECKPOINT_ROWS, DuckdbSink
 from footfall.database.enrich import COLUMNS
+from footfall.durable.files import is_trusted, real_path
 from footfall.durable.sync import sync
 from footfall.entry import Hit, encode_entries
 from footfall.errors import AlreadyInUseError, BadUsageError, FootfallError, QueueBrokenError, QueueFullError
@@ -101,19 +102,30 @@ class RebuildReport(Struct):
     not_rebuilt: int = 0
 
 
-def find_logs(path: Path) -> list[Path]:
+def find_logs(path: Path, *, on_untrusted: Callable[[Path], object] = lambda _: None) -> list[Path]:
     """The visits log and what it was rotated into, by the names that logrotate gives; those written first come first.
+
+    Args:
+        path: the visits log; it need not be there.
+        on_untrusted: called with a file that has such a name, and that another user of the machine could have put
+            there (`footfall.durable.files`); it is left out.
 
     Raises:
         BadUsageError: one is compressed by something else than gzip.
         FootfallError: they can't be listed.
     """
-    path = path.resolve()
     packed = rf"(?:\.gz|{'|'.join(map(re.escape, _OTHER_PACKERS))})?"
-    name = re.compile(f"{re.escape(path.stem)}{_ROTATED}{re.escape(path.suffix)}{_ROTATED}{packed}")
+    found = {}
     try:
-        beside = path.parent.iterdir() if path.parent.is_dir() else ()
-        found = {file: file.stat().st_mtime_ns for file in beside if name.fullmatch(file.name) and file.is_file()}
+        path = real_path(path)
+        name = re.compile(f"{re.escape(path.stem)}{_ROTATED}{re.escape(path.suffix)}{_ROTATED}{packed}")
+        for file in filter(lambda file: name.fullmatch(file.name), path.parent.iterdir()):
+            if is_trusted(file):
+                found[file] = file.stat().st_mtime_ns
+            elif not file.is_dir():
+                on_untrusted(file)
+    except FileNotFoundError:
+        pass  # the directory
     except OSError as error:
         raise FootfallError(
             f"The logs beside {path} can't be listed (storage.path): {error.strerror}. Run this as the user that "

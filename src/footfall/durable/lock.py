@@ -1,16 +1,19 @@
-"""A lock on a file, released by the kernel when its holder dies, and readable: it says who holds it."""
+"""A lock on a file, released by the kernel when its holder dies; whoever does not get it is told who holds it."""
 
 import fcntl
 import os
 import socket
 import time
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
+from footfall.durable.files import PRIVATE, open_file
 from footfall.errors import AlreadyInUseError
 
 _PATIENCE_S = 1.0
 """A look by `is_held`, or a holder that was killed a moment ago, is over long before this."""
+_HOLDER_BYTES: Final = 200
+"""Of what a lock file says about its holder."""
 
 
 class FileLock:
@@ -25,22 +28,11 @@ class FileLock:
     """
 
     def __init__(self, path: Path, *, purpose: str) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        deadline = time.monotonic() + _PATIENCE_S
-        while True:
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() < deadline:
-                    time.sleep(0.02)
-                    continue
-                holder = os.pread(self._fd, 1_000, 0).decode(errors="replace").strip()
-                os.close(self._fd)
-                raise AlreadyInUseError(
-                    f"{purpose} is already held by {holder or 'another process'} ({path}). "
-                    "Stop that one first, or give this one a place of its own."
-                ) from None
+        self._fd = open_file(path, os.O_RDWR | os.O_CREAT, mode=PRIVATE)
+        if not _take(self._fd):
+            holder = os.pread(self._fd, _HOLDER_BYTES, 0)
+            os.close(self._fd)
+            raise _refusal(purpose, path, _printable(holder))
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
@@ -54,6 +46,16 @@ class FileLock:
         self.close()
 
 
+def lock_open_file(fd: int, path: Path, *, purpose: str) -> None:
+    """Lock a file that holds something else than its holder's name, until it is closed.
+
+    Raises:
+        AlreadyInUseError: another process holds the lock; the text says which, if the system tells.
+    """
+    if not _take(fd):
+        raise _refusal(purpose, path, _holder_of(fd))
+
+
 class Presence:
     """Held until the end of its block, by any number of processes that do the same work or wait to do it.
 
@@ -62,7 +64,7 @@ class Presence:
     """
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._fd = open_file(path, os.O_RDWR | os.O_CREAT, mode=PRIVATE)
         fcntl.flock(self._fd, fcntl.LOCK_SH)
 
     def __enter__(self) -> Self:
@@ -75,7 +77,7 @@ class Presence:
 def is_held(path: Path) -> bool:
     """Whether a living process has the lock, or its presence, at `path`."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_file(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
@@ -86,3 +88,49 @@ def is_held(path: Path) -> bool:
         return False
     finally:
         os.close(fd)
+
+
+def _take(fd: int) -> bool:
+    """Whether the lock was to be had within a moment."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
+
+
+def _refusal(purpose: str, path: Path, holder: str) -> AlreadyInUseError:
+    return AlreadyInUseError(
+        f"{purpose} is already held by {holder or 'another process'} ({path}). "
+        "Stop that one first, or give this one a place of its own."
+    )
+
+
+def _printable(text: bytes) -> str:
+    """What a lock file says, without what could act on a terminal."""
+    characters = text.decode(errors="replace").strip()
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in characters
+    )
+
+
+def _holder_of(fd: int) -> str:
+    """The process that has the lock; empty where it can't be seen from here, as in another container.
+
+    The columns of the file are described in https://man7.org/linux/man-pages/man5/proc_locks.5.html.
+    """
+    inode = str(os.fstat(fd).st_ino)
+    try:
+        lines = Path("/proc/locks").read_text("utf-8").splitlines()
+    except OSError:
+        return ""
+    for _, kind, _, _, process, place, *_ in (line.split() for line in lines if "->" not in line):
+        if kind == "FLOCK" and place.rpartition(":")[2] == inode:
+            return f"process {process}"
+    return ""

@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from footfall.durable.files import secure_file
+
+SUFFIXES = ("-wal", "-shm")
+"""Of the names of the files that belong to one in WAL mode. SQLite gives them the mode of that."""
+
 _TRY_AGAIN_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 
 _DAMAGED_CODES = {
@@ -21,10 +26,15 @@ def connect(path: Path, *, busy_s: float) -> sqlite3.Connection:
     """Open a file, or make it; any thread may use the connection, one at a time.
 
     Args:
-        path: the file.
+        path: the file; it and those that belong to it are private from then on.
         busy_s: how long a statement waits for another process, seconds.
+
+    Raises:
+        OSError: it can't be made, or it is not to be trusted (`footfall.durable.files`).
     """
-    db = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
+    for suffix in SUFFIXES:
+        secure_file(path.with_name(path.name + suffix))
+    db = sqlite3.connect(secure_file(path, make=True), timeout=busy_s, isolation_level=None, check_same_thread=False)
     # Whether it still is the text that was written is for the seals to tell.
     db.text_factory = lambda text: text.decode(errors="replace")
     return db

@@ -3,10 +3,11 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from typing import Final
 
+from footfall.durable.files import check_directory
 from footfall.durable.lock import FileLock, Presence, is_held
 from footfall.errors import FootfallError
 from footfall.queue.account import Account, RelayAccount, read_account
@@ -45,6 +46,8 @@ def lock(settings: Settings, name: str, *, purpose: str) -> FileLock:
         FootfallError: its file can't be made or opened: somebody else's, perhaps.
     """
     with _naming_data_dir():
+        with suppress(FileNotFoundError):
+            check_directory(settings.data_path)
         return FileLock(settings.data_path / name, purpose=purpose)
 
 

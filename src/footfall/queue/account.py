@@ -12,6 +12,8 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Struct
 
+from footfall.durable.files import write_file
+
 SUFFIX: Final = ".account"
 
 
@@ -62,7 +64,7 @@ def write_account(directory: Path, sink: str, account: Account | RelayAccount) -
     """
     path = directory / (sink + SUFFIX)
     making = path.with_suffix(".making")
-    making.write_bytes(msgspec.json.encode(account))
+    write_file(making, msgspec.json.encode(account))
     making.replace(path)
 
 

@@ -24,7 +24,6 @@ that is compressed the moment it was renamed, while lines may still be on their 
 is for that).
 """
 
-import errno
 import logging
 import os
 import stat
@@ -33,7 +32,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
-from footfall.durable.lock import FileLock
+from footfall.durable.files import READ_BY_GROUP, is_trusted, open_file, real_path
+from footfall.durable.lock import FileLock, lock_open_file
 from footfall.durable.sync import sync
 from footfall.entry import Hit
 from footfall.errors import DamagedFileError, FootfallError
@@ -47,7 +47,6 @@ from footfall.visit_log.state import BEFORE_BYTES, FILE_NAME, End, Intent, Visit
 LOCK_NAME = "visit_log.lock"
 """In the state directory; held while a visits log is open."""
 
-_MODE = 0o640
 _ENOUGH_BYTES = 4 * 1024 * 1024
 """An intent that has reached this takes no further batch."""
 
@@ -79,21 +78,18 @@ class VisitLog:
     def __init__(
         self, path: Path, state_dir: Path, *, is_told: bool = True, line_format: LineFormat = format_line
     ) -> None:
-        # Two names of one log must not make two locks.
-        self._path = path.resolve()
+        with _naming("storage.path", path):
+            self._path = real_path(path)
         state_path = state_dir.resolve() / FILE_NAME
         self._line_format = line_format
         self._broken: DamagedFileError | None = None
-        log_lock = self._path.with_name(self._path.name + ".lock")
-        state_lock = state_path.with_name(LOCK_NAME)
         with ExitStack() as held:
             with _naming("storage.path", self._path):
-                held.enter_context(FileLock(log_lock, purpose=f"the visits log {self._path}"))
                 self._fd = _open_named(self._path)
                 held.callback(lambda: os.close(self._fd))
             with _naming("data_dir", state_path):
-                if state_lock != log_lock:
-                    held.enter_context(FileLock(state_lock, purpose=f"the visits log's state {state_path}"))
+                state_lock = state_path.with_name(LOCK_NAME)
+                held.enter_context(FileLock(state_lock, purpose=f"the visits log's state {state_path}"))
                 self._state = held.enter_context(closing(VisitLogState(state_path)))
             # A full disk is no reason not to start: hits are collected meanwhile, and `write` tries again.
             with suppress(OSError):
@@ -246,7 +242,7 @@ class VisitLog:
             return
         status = os.fstat(self._fd)
         for path in self._named(end.inode):
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_file(path, os.O_RDONLY)
             held.callback(os.close, fd)
             if zlib.crc32(_before(fd, end.length)) == end.digest:
                 if os.fstat(fd).st_size > end.length:
@@ -262,7 +258,7 @@ class VisitLog:
     def _follow(self) -> None:
         """Open the log anew when the open file has lost its name."""
         try:
-            if os.path.samestat(self._path.stat(), os.fstat(self._fd)):
+            if os.path.samestat(self._path.lstat(), os.fstat(self._fd)):
                 return
         except FileNotFoundError:
             pass
@@ -272,9 +268,11 @@ class VisitLog:
         """Make the intent's file the open one, whatever it is called by now; whether it is there at all."""
         if _is_file_of(intent, self._fd):
             return True
+        if os.fstat(self._fd).st_ino == intent.inode:
+            return False
         for path in self._named(intent.inode):
             with suppress(FileNotFoundError):  # gone since it was listed
-                self._exchange(_open(path))
+                self._exchange(_open(path, self._path))
                 if _is_file_of(intent, self._fd):
                     return True
         return False
@@ -284,7 +282,7 @@ class VisitLog:
         for path in self._path.parent.iterdir():
             with suppress(FileNotFoundError):
                 status = path.lstat()
-                if status.st_ino == inode and stat.S_ISREG(status.st_mode):
+                if status.st_ino == inode and stat.S_ISREG(status.st_mode) and is_trusted(path):
                     yield path
 
     def _exchange(self, fd: int) -> None:
@@ -330,21 +328,30 @@ def _render(batch: Batch, before: Progress, line_format: LineFormat) -> tuple[by
 
 def _open_named(path: Path) -> int:
     """Open the log, made if need be; its name is safe on the disk before its first line is."""
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-    fd = _open(path, os.O_CREAT)
+    while True:
+        fd = _open(path, path, os.O_CREAT)
+        try:
+            if os.path.samestat(path.lstat(), os.fstat(fd)):
+                sync(path.parent)
+                return fd
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # it was renamed before it was locked
+
+
+def _open(path: Path, log: Path, flags: int = 0) -> int:
+    """Open and lock a file of the log that is called `log`; the lock is on the file, and goes where that goes."""
+    fd = open_file(path, os.O_RDWR | os.O_APPEND | flags, mode=READ_BY_GROUP)
     try:
-        sync(path.parent)
+        lock_open_file(fd, path, purpose=f"the visits log {log}")
+        # After a failed sync the system's cache shows lines that the disk does not hold.
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     except BaseException:
         os.close(fd)
         raise
-    return fd
-
-
-def _open(path: Path, flags: int = 0) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags, _MODE)
-    # After a failed sync the system's cache shows lines that the disk does not hold.
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     return fd
 
 

@@ -22,6 +22,7 @@ from typing import Final
 
 import duckdb
 
+from footfall.durable.files import check_directory, secure_file
 from footfall.durable.quarantine import set_aside
 from footfall.durable.sync import sync
 from footfall.errors import AlreadyInUseError, DamagedFileError, FootfallError, UnreadableFileError
@@ -77,13 +78,16 @@ def open_database(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConn
         FootfallError: the file can't be made or opened.
     """
     try:
+        check_directory(path.parent)
         if not read_only and not path.exists():
             _make(path.resolve())
+        for file in (path, log_of(path)):
+            secure_file(file)
         connection = _connect(path, read_only=read_only)
     except duckdb.Error as error:
         raise _refusal(path, error) from error
     except OSError as error:
-        raise FootfallError(f"{path} can't be made (database.url): {error.strerror}") from error
+        raise FootfallError(f"{error.filename or path} can't be opened (database.url): {error.strerror}.") from error
     try:
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
         _check_format(connection, path)
@@ -177,6 +181,7 @@ def _make(path: Path) -> None:
         connection.execute("INSERT INTO format VALUES (?)", [_FORMAT])
         connection.commit()
         connection.execute("CHECKPOINT")
+    secure_file(unfinished)
     unfinished.rename(path)
     sync(path.parent)
 

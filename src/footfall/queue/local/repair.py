@@ -27,6 +27,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from footfall.durable.checksum import seal_of
+from footfall.durable.files import PRIVATE, open_file, secure_file
 from footfall.durable.quarantine import set_aside
 from footfall.durable.sqlite import is_damage
 from footfall.durable.sync import sync
@@ -56,7 +57,7 @@ def repair(path: Path, trouble: str | None = None) -> None:
         AlreadyInUseError: another process has the queue open.
         OSError: the disk does not let it be done.
     """
-    with source_path(path).open("a+b") as source:
+    with os.fdopen(open_file(source_path(path), os.O_RDWR | os.O_CREAT, mode=PRIVATE), "r+b") as source:
         if not _is_alone(source.fileno()):
             if trouble is not None:
                 raise AlreadyInUseError(
@@ -64,7 +65,6 @@ def repair(path: Path, trouble: str | None = None) -> None:
                     "`footfall run` on the same data_dir). Stop that one."
                 )
             return
-        source.seek(0)
         known_source = source.read(64).decode(errors="replace")
         try:
             _finish(path)
@@ -162,7 +162,7 @@ def _mapped(path: Path, held: ExitStack) -> Data:
     """A file's bytes, none if it is not there, for as long as `held` is."""
     if not path.exists() or not path.stat().st_size:
         return b""
-    with path.open("rb") as file:
+    with os.fdopen(open_file(path, os.O_RDONLY), "rb") as file:
         return held.enter_context(closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
 
 
@@ -243,7 +243,7 @@ class _Found:
 def _write(path: Path, source: str, found: _Found, kept: list[_Batch]) -> int:
     """Make a queue of what was found; return how many entries it ever received."""
     path.unlink(missing_ok=True)
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+    with closing(sqlite3.connect(secure_file(path, make=True), isolation_level=None)) as db:
         for pragma in ("auto_vacuum = INCREMENTAL", "journal_mode = OFF", "synchronous = OFF"):
             db.execute(f"PRAGMA {pragma}")
         db.execute("BEGIN")
@@ -268,6 +268,5 @@ def _write(path: Path, source: str, found: _Found, kept: list[_Batch]) -> int:
         )
         db.execute(f"PRAGMA user_version = {FORMAT}")
         db.execute("COMMIT")
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(path)
     return received

@@ -44,6 +44,7 @@ import msgspec
 from msgspec import Struct
 
 from footfall.durable.checksum import seal_of
+from footfall.durable.files import PRIVATE, open_file, write_file
 from footfall.durable.sqlite import can_try_again, connect, is_damage, roll_back, transaction
 from footfall.errors import (
     AlreadyInUseError,
@@ -184,7 +185,7 @@ class LocalQueue:
         self._room = 0
         self._clock = clock
         with ExitStack() as held:
-            source_fd = os.open(source_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            source_fd = open_file(source_path(path), os.O_RDWR | os.O_CREAT, mode=PRIVATE)
             held.callback(os.close, source_fd)
             fcntl.flock(source_fd, fcntl.LOCK_SH)
             try:
@@ -370,7 +371,7 @@ class LocalQueue:
         path = self._path.with_name(f"{self._path.name}.batch-{sequence}.damaged")
         if not path.exists():
             with suppress(OSError):  # on a full disk it stays where it is
-                path.write_bytes(payload)
+                write_file(path, payload)
             _log.error("a batch of %d entries is damaged on disk; what is left of it is in %s", count, path)
 
     def last_sequence(self) -> int:
