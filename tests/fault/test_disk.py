@@ -24,7 +24,7 @@ WRITES = "write,pwrite64"
 def small_disk(directory: Path, options: str = "") -> Iterator[None]:
     """A file system of its own in a directory, of `DISK_BYTES`."""
     directory.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}{options}", "tmpfs", str(directory)]
+    command = ["mount", "-t", "tmpfs", "-o", f"mode=750,size={DISK_BYTES}{options}", "tmpfs", str(directory)]
     mounted = subprocess.run(command, capture_output=True, text=True, check=False)
     if mounted.returncode:
         reason = f"needs to be root, to mount a small disk: {mounted.stderr.strip()}"

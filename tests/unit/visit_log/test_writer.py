@@ -440,6 +440,20 @@ def test_second_writer(path: Path, state_dir: Path, tmp_path: Path) -> None:
     assert f"the visits log {path} is already held by process {os.getpid()} " in str(refused.value)
 
 
+def test_second_writer_after_a_rotation(path: Path, state_dir: Path, tmp_path: Path) -> None:
+    """The lock is on the file: who takes the new one first has it, and the other writes nothing there."""
+    with closing(VisitLog(path, state_dir)) as first:
+        first.write([batch(1, hit("one"))])
+        path.rename(path.with_name("visits.log.1"))
+        with closing(VisitLog(path, tmp_path)) as second:
+            with pytest.raises(AlreadyInUseError, match=f"the visits log {path} is already held by process"):
+                first.write([batch(2, hit("two"))])
+            second.write([batch(3, hit("three"))])
+        assert line("three") == path.read_bytes()
+        first.write([batch(2, hit("two"))])
+    assert line("three") + line("two") == path.read_bytes()
+
+
 def test_second_writer_of_the_state(path: Path, state_dir: Path) -> None:
     """Two logs can't share a state; what was opened for the second is closed again."""
     other = path.with_name("other.log")
