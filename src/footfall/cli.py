@@ -22,7 +22,7 @@ settings_option = click.option(
     "--settings",
     "settings_path",
     type=click.Path(path_type=Path, dir_okay=False),
-    help=f"The settings file, instead of {config.FILE_NAME} in the working directory.",
+    help=f"Read settings from FILE instead of {config.FILE_NAME} in the working directory.",
 )
 
 _LATER = {"export": "footfall.cli_database", "rebuild": "footfall.cli_database"}
@@ -58,27 +58,43 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="footfall")
 def main() -> None:
-    """Web analytics that never loses a hit.
+    """Self-hosted web analytics that never loses a hit.
+
+    To try it, run `footfall serve` and follow what it prints.
 
     \b
-    footfall serve                     everything on this machine, on one port
-    footfall run collector             one role (or more) as a service of its own
+    footfall serve                      run everything on this machine, on one port
+    footfall run collector              run one role, or several, as one service
+    footfall config                     show each setting, and where it comes from
     footfall import access.log --site-id my-site
-    footfall export events.ndjson.gz   all events, for other programs or a rebuild
-    footfall rebuild                   the database made anew
-    footfall config                    the settings in force
+                                        count the visits in an existing access log
+    footfall export events.ndjson.gz    write all events to a file
+    footfall rebuild                    make the database again from what else holds its contents
 
-    Settings come from appsettings.json in the working directory; each can be given as a variable, too:
-    FOOTFALL__COLLECTOR__PORT=9000.
+    Settings are read from appsettings.json in the working directory. An environment variable overrides a setting:
+    FOOTFALL__COLLECTOR__PORT=9000 sets collector.port. `footfall COMMAND --help` explains each command.
+
+    \b
+    Exit codes:
+      0  done, or stopped as asked
+      1  something needs to be fixed, and the message says what
+      2  a setting or the command line is wrong
     """  # noqa: D301 - the \b is click's mark for lines that are not to be wrapped
 
 
 @main.command()
 @settings_option
 def serve(settings_path: Path | None) -> None:
-    """Run the whole system on this machine.
+    """Run everything on this machine, on one port.
 
-    It has an embedded queue and DuckDB, unless settings say otherwise.
+    It collects hits and events, writes the visits log and the database, and answers reports. When it is ready, it
+    prints the addresses to open and the snippet to paste into your pages.
+
+    Data is kept in the directory footfall-data, and the visits log in /tmp/visits.log. Before you rely on it, choose
+    lasting places for both (data_dir, storage.path).
+
+    Ctrl-C stops it: everything that was accepted is written first, for up to 10 seconds; the rest is written after the
+    next start.
     """
     _run(config.load(settings_path).settings, ROLES)
 
@@ -87,29 +103,49 @@ def serve(settings_path: Path | None) -> None:
 @click.argument("roles", metavar="ROLE...", nargs=-1, required=True, type=click.Choice(ROLES))
 @settings_option
 def run(roles: tuple[str, ...], settings_path: Path | None) -> None:
-    """Run one or more roles as one service.
+    """Run one role, or several, as one service.
 
     \b
-    collector   takes hits (GET /track) and events (POST /event, /events) into the queue
-    storage     writes the visits log; there is one, and with a broker a second may wait
-    processor   writes the database
-    reporting   answers /stats
+    collector   takes hits and events (/track, /event, /events) into the queue
+    storage     writes the visits log from the queue
+    processor   writes the database from the queue
+    reporting   answers reports from the database
+
+    Services on one machine share a data_dir, and can be started and stopped in any order. Services on several machines
+    share a broker: give all of them the same queue.url.
+
+    DuckDB's file can be open in one process only, so these two roles run together:
+
+    \b
+    footfall run processor reporting
     """  # noqa: D301 - the \b is click's mark for lines that are not to be wrapped
     _run(config.load(settings_path).settings, tuple(role for role in ROLES if role in roles))
 
 
 @main.command(name="import")
 @click.argument("log_path", metavar="FILE", type=click.Path(path_type=Path))
-@click.option("--site-id", required=True, help="The site whose log it is, 1 to 128 characters.")
-@click.option("--only-pages", is_flag=True, help="Only successful GETs of documents, not images, styles and scripts.")
-@click.option("--again", is_flag=True, help="Count lines again that an earlier import has counted.")
+@click.option("--site-id", required=True, help="The site whose log this is, 1 to 128 characters.")
+@click.option(
+    "--only-pages",
+    is_flag=True,
+    help="Count only successful GETs of documents: no images, styles, scripts, redirects or errors.",
+)
+@click.option("--again", is_flag=True, help="Count lines that an earlier import has counted once more.")
 @settings_option
 def import_(log_path: Path, site_id: str, *, only_pages: bool, again: bool, settings_path: Path | None) -> None:
-    """Import an access log (Combined Log Format, plain or gzip).
+    """Count the visits in an existing access log.
 
-    Time, address, referrer and user agent are kept as they were; each line is one page view. It is safe while
-    Footfall runs, and safe to interrupt: the same command goes on where it was, and counts no line twice.
-    """
+    FILE is in Combined Log Format, as Apache and nginx write it, plain or gzip:
+
+    \b
+    192.0.2.1 - - [17/May/2015:10:05:03 +0000] "GET /about HTTP/1.1" 200 512 "https://news.example/" "Mozilla/5.0"
+
+    Each line becomes one page view with its own time, address, referrer and user agent. A line that can't be read is
+    skipped; the summary says how many there are, why, and where.
+
+    Import while Footfall runs, if you like. If the import is interrupted, run the same command again: it resumes where
+    it stopped. A log that has grown is imported from there on; no line is counted twice.
+    """  # noqa: D301 - as above
     settings = config.load(settings_path).settings
     _check_site(settings, site_id)
     with (
@@ -127,6 +163,10 @@ def import_(log_path: Path, site_id: str, *, only_pages: bool, again: bool, sett
             on_wait=lambda error: click.echo(f"\nwaiting for a running Footfall to make room: {error}", err=True),
         )
     click.echo(_summary(report))
+    if report.lines and not report.sent and not only_pages:
+        click.echo(
+            f"footfall: no line of {log_path} is in Combined Log Format (footfall import --help shows one)", err=True
+        )
     if report.trouble is not None:
         raise FootfallError(report.trouble)
 
@@ -166,7 +206,11 @@ def _summary(report: ImportReport) -> str:
 @main.command(name="config")
 @settings_option
 def show_config(settings_path: Path | None) -> None:
-    """Print the settings in force and where each came from."""
+    """Show each setting, its value, and where it comes from.
+
+    The last column is `default`, the settings file, or the variable that overrides both. A setting that is wrong is
+    named, and the exit code is 2. Tokens and passwords are shown as ***.
+    """
     sources = list(config.load(settings_path).sources())
     widths = [max(len(text) for text in column) for column in zip(*map(_cells, sources), strict=True)]
     for source in sources:

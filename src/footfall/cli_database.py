@@ -24,13 +24,15 @@ from footfall.settings import Settings
 @click.argument("export_path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
 @settings_option
 def export(export_path: Path, settings_path: Path | None) -> None:
-    """Write all events to FILE, a JSON object a line.
+    """Write all events to FILE, one JSON object a line.
 
-    FILE is compressed if its name ends in .gz. Stop Footfall first (its processor, where the roles run apart): one
-    process can have the database open.
+    If the name of FILE ends in .gz, it is compressed. FILE appears when it is whole; one that is there is replaced.
 
-    The first line says what follows and is what `footfall rebuild --events FILE` goes by. Addresses and user agents
-    are not in the database, and so not in FILE.
+    Stop Footfall first (or its processor, where the roles run apart), because one process at a time can have the
+    database open.
+
+    The first line describes the export, for `footfall rebuild --events FILE`. Addresses and user agents are not in the
+    database, so they are not in FILE.
     """
     settings = config.load(settings_path).settings
     if settings.database.is_clickhouse:
@@ -60,43 +62,42 @@ def export(export_path: Path, settings_path: Path | None) -> None:
     metavar="FILE",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="A visits log, plain or gzip, instead of the one in storage.path and its rotated files. Can be repeated.",
+    help="Read this visits log, plain or gzip, instead of storage.path and its rotated files. Can be repeated.",
 )
 @click.option(
     "--events",
     "export_path",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Exported events (footfall export), instead of the visits log.",
+    help="Read exported events (footfall export) instead of the visits log.",
 )
 @click.option(
     "--site",
     "pairs",
     metavar="HOST=SITE_ID",
     multiple=True,
-    help="Hits of the log whose referrer is on HOST count for SITE_ID. Can be repeated.",
+    help="Count hits of the visits log whose referrer is on HOST for the site SITE_ID. Can be repeated.",
 )
 @settings_option
 def rebuild(
     log_paths: tuple[Path, ...], export_path: Path | None, pairs: tuple[str, ...], settings_path: Path | None
 ) -> None:
-    """Make the database anew, by the present rules.
+    """Make the database again, from what else holds its contents.
 
-    It is made from the visits log and the queue, or from exported events; with a broker, or into ClickHouse, from
-    exported events only.
+    Use it when the database is damaged or lost, or after an upgrade that recognises more sources or browsers.
 
-    Stop Footfall first (its processor, where the roles run apart). Collecting may go on. The old database is left
-    alone until the new one is whole, and is then kept under another name.
+    Stop Footfall first (or its processor, where the roles run apart); collecting may go on. The old database stays in
+    place until the new one is whole, and is then kept under another name.
 
-    What the queue still holds comes back as it was sent; what is older comes from the visits log. That has no events
-    that were posted, and of a hit not what its query said: the site and the page are those of its referrer (see --site
-    for another name), without which it is left out. A line of an imported log counts for its referrer's site, too.
+    Without options, the new database is made from the queue and the visits log. What the queue still holds comes back
+    as it was sent. Older hits come from the visits log, which does not hold everything: a hit gets the site and the
+    page of its referrer (see --site), a hit without a referrer is left out, and events that were posted are not in it.
 
-    An export has all events. With --events they come back by the present rules for sources; sites, pages, browsers and
-    visitors stay as they are in it.
+    With --events, it is made from an export and from what came into the queue after it. Nothing is missing then: export
+    first whenever the database can still be read. With a broker, or for ClickHouse, --events is the only way.
     """
     if export_path is not None and (log_paths or pairs):
-        raise BadUsageError("--events is used instead of a visits log: leave out --log and --site.")
+        raise BadUsageError("--events replaces the visits log: leave out --log and --site.")
     sites = dict(map(_site, pairs))
     settings = config.load(settings_path).settings
     if settings.database.is_clickhouse:
@@ -105,8 +106,8 @@ def rebuild(
     if settings.queue.is_broker and export_path is None:
         # The lines do not tell which of the broker's batches they came of, and those will come again.
         raise BadUsageError(
-            "With a broker, the database is made anew from an export: footfall rebuild --events FILE. Or move it away "
-            "and start: the processor reads again what the broker keeps (queue.url)."
+            "With a broker (queue.url), the database is rebuilt from an export only: footfall rebuild --events FILE. "
+            "Or move the database away and start the processor: it reads again what the broker still has."
         )
     service.prepare(settings)
     with (

@@ -1,10 +1,11 @@
 """Settings: defaults, then `appsettings.json`, then the environment; what is unknown or out of range is an error."""
 
+import difflib
 import json
 import os
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def _from_file(path: Path | None) -> Iterator[tuple[str, Any]]:
             entries = [(name, value)]
         for key, entry in entries:
             if key not in known:
-                raise BadSettingError(f"{file}: there is no setting {key}; {_allowed(key)}")
+                raise BadSettingError(f"{file}: there is no setting {key}; {_hint(key, known)}")
             yield key, entry
 
 
@@ -147,8 +148,7 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, Any, st
             continue
         key = by_variable.get(variable)
         if key is None:
-            guess = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
-            raise BadSettingError(f"{variable}: there is no such setting; {_allowed(guess)}")
+            raise BadSettingError(f"{variable}: there is no such setting; {_hint(variable, list(by_variable))}")
         yield key, _parsed(text, types[key]), variable
 
 
@@ -176,10 +176,14 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _allowed(key: str) -> str:
-    section = key.partition(".")[0]
-    known = [name for name in known_keys() if name.startswith(section + ".")] or known_keys()
-    return "known are: " + ", ".join(known)
+def _hint(name: str, known: Sequence[str]) -> str:
+    """What may have been meant by a name that is unknown, and what is known."""
+    near = difflib.get_close_matches(name, known, n=1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    separator = "__" if name.startswith(ENV_PREFIX) else "."
+    section = name.rpartition(separator)[0] + separator
+    beside = [key for key in known if key.startswith(section)]
+    return f"{meant}Known are: {', '.join(beside or known)}"
 
 
 def _convert(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
@@ -233,7 +237,7 @@ def _convert_sites(value: Any, origin: str) -> dict[str, SiteSettings]:  # noqa:
         for name, part in _members(f"sites.{site_id}", site, origin):
             if name not in known:
                 raise BadSettingError(
-                    f"{origin}: there is no setting sites.{site_id}.{name}; known are: {', '.join(known)}"
+                    f"{origin}: there is no setting sites.{site_id}.{name}; {_hint(name, list(known))}"
                 )
             _convert_value(f"sites.{site_id}.{name}", part, known[name], origin)
     return msgspec.convert(value, dict[str, SiteSettings])

@@ -126,8 +126,8 @@ def test_a_database_that_is_in_use_is_left_alone(place: Path, command: list[str]
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["rebuild", "--events", "a", "--log", "b"], "--events is used instead of a visits log"),
-        (["rebuild", "--events", "a", "--site", "b=c"], "--events is used instead of a visits log"),
+        (["rebuild", "--events", "a", "--log", "b"], "--events replaces the visits log"),
+        (["rebuild", "--events", "a", "--site", "b=c"], "--events replaces the visits log"),
         (["rebuild", "--site", "blog.example"], "--site blog.example: write HOST=SITE_ID"),
         (["rebuild", "--site", "blog.example="], "write HOST=SITE_ID"),
         (["rebuild", "--site", "=my-site"], "write HOST=SITE_ID"),

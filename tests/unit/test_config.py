@@ -246,6 +246,20 @@ def test_unknown_key_is_named(content: object, key: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("FOOTFALL__COLECTOR__PORT", "FOOTFALL__COLLECTOR__PORT"),
+        ("FOOTFALL__COLLECTOR__WORKER", "FOOTFALL__COLLECTOR__WORKERS"),
+        ("FOOTFALL__COLLECTOR_PORT", "FOOTFALL__COLLECTOR__PORT"),
+        ("FOOTFALL__DATADIR", "FOOTFALL__DATA_DIR"),
+    ],
+)
+def test_a_misspelt_variable_is_told_what_was_meant(name: str, meant: str) -> None:
+    """The nearest one that there is."""
+    assert f"did you mean {meant}?" in refusal({name: "1"})
+
+
+@pytest.mark.parametrize(
     "name",
     ["FOOTFALL__COLLECTOR__PROT", "FOOTFALL__PORT", "FOOTFALL__COLLECTOR", "FOOTFALL__collector__port", "FOOTFALL__"],
 )
@@ -254,7 +268,7 @@ def test_unknown_variable_is_named(name: str) -> None:
     said = refusal({name: "9000"})
 
     assert said.startswith(f"{name}: there is no such setting")
-    assert "collector.port" in said
+    assert "FOOTFALL__COLLECTOR__PORT" in said
 
 
 @pytest.mark.parametrize(("key", "least", "most"), BOUNDS)
@@ -377,7 +391,7 @@ def test_every_setting_says_what_it_may_be() -> None:
 @pytest.mark.parametrize(
     ("site", "key", "allowed"),
     [
-        ({"domain": ["blog.example"]}, "sites.my-site.domain", "known are: domains, time_zone"),
+        ({"domain": ["blog.example"]}, "sites.my-site.domain", "did you mean domains? Known are: domains, time_zone"),
         ({"domains": "blog.example"}, "sites.my-site.domains", "a list of texts"),
         ({"domains": [1]}, "sites.my-site.domains", "a list of texts"),
         ({"domains": None}, "sites.my-site.domains", "a list of texts"),

@@ -1,0 +1,81 @@
+"""The `footfall` command: what it says to somebody who is new to it."""
+
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from footfall.cli import main
+
+LINE = '192.0.2.1 - - [17/May/2015:10:05:03 +0000] "GET /about HTTP/1.1" 200 512 "https://news.example/" "Mozilla/5.0"'
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory without settings."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments, prog_name="footfall")
+
+
+def commands() -> list[str]:
+    return main.list_commands(click.Context(main))
+
+
+def test_every_command_is_shown_with_what_it_is_for() -> None:
+    """The first page names each one twice: among the examples, and in the list."""
+    shown = call("--help").output
+    for command in commands():
+        assert f"footfall {command}" in shown
+        assert f"\n  {command} " in shown
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_explains_itself(command: str) -> None:
+    """How it is called, what each option does, and more than one sentence."""
+    shown = call(command, "--help").output
+    assert shown.startswith(f"Usage: footfall {command}")
+    assert "Read settings from FILE" in shown
+    assert shown.count(".") > 2
+
+
+def test_the_line_that_is_shown_can_be_imported(place: Path) -> None:
+    """Whoever compares their log with it is not misled."""
+    assert LINE in call("import", "--help").output
+    (place / "access.log").write_text(LINE + "\n")
+    assert call("import", "access.log", "--site-id", "my-site").output.endswith("1 hits sent\n")
+
+
+def test_a_file_that_is_no_access_log_is_told(place: Path) -> None:
+    """The summary alone would leave open what is wrong with each line."""
+    (place / "notes.txt").write_text("hello\nworld\n")
+    result = call("import", "notes.txt", "--site-id", "my-site")
+    assert "no line of notes.txt is in Combined Log Format" in result.stderr
+    assert "2 skipped: no address (line 1, 2)" in result.stdout
+
+    (place / "access.log").write_text("hello\n" + LINE + "\n")
+    assert "Combined" not in call("import", "access.log", "--site-id", "my-site").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["serv"], "No such command 'serv'"),
+        (["run"], "Choose from"),
+        (["run", "web"], "'web' is not one of 'collector', 'storage', 'processor', 'reporting'"),
+        (["run", "reporting"], "footfall run processor reporting"),
+        (["import", "access.log"], "Missing option '--site-id'"),
+        (["import", "absent.log", "--site-id", "a"], "absent.log can't be read: No such file or directory"),
+        (["import", ".", "--site-id", "a"], "is not a regular file"),
+        (["serve", "--settings", "absent.json"], "absent.json: there is no such file (--settings)"),
+        (["serve", "--port", "9000"], "No such option '--port'"),
+    ],
+)
+def test_a_wrong_call_is_told(arguments: list[str], said: str) -> None:
+    """In one sentence, without a traceback, and with the exit code of wrong usage."""
+    result = call(*arguments)
+    assert (2, True) == (result.exit_code, said in result.stderr), result.stderr
