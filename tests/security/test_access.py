@@ -2,13 +2,14 @@
 
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -263,3 +264,24 @@ def ask_again_and_again(port: int, request: bytes) -> Iterator[Answer]:
                 connection.sendall(request)
                 [answer] = parse_answers(read_answer(connection))
                 yield answer
+
+
+@pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 4_000, reason="needs 4,000 files: ulimit -Hn 4000")
+def test_unfinished_requests_keep_nobody_from_the_port_for_reports(tmp_path: Path) -> None:
+    """1,500 of them, where the system gives a process 1,024 files unless it asks for more."""
+    footfall = Footfall(tmp_path)
+    footfall.set(FOOTFALL__REPORTING__PORT=str(footfall.port))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1_024, hard))
+        footfall.spawn("run", "processor", "reporting")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (4_000, hard))
+        footfall.await_ready()
+        with ExitStack() as opened:
+            for _ in range(1_500):
+                connection = opened.enter_context(socket.create_connection(("127.0.0.1", footfall.port)))
+                connection.sendall(b"GET /stats HTTP/1.1\r\n")
+            assert 0 == footfall.stats("s")["total_views"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        footfall.kill()

@@ -1,7 +1,6 @@
 """The collector's process."""
 
 import asyncio
-import resource
 import socket
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from footfall.collector.forward import Forwarder
 from footfall.collector.http import Server
 from footfall.collector.intake import Intake
 from footfall.collector.reports import ReportRequests
+from footfall.processes.file_limit import raise_file_limit
 from footfall.processes.parts import COLLECTOR, REPORTING, open_queue, service_status
 from footfall.settings import Settings
 from footfall.status.access import ReportAccess
@@ -26,9 +26,8 @@ from footfall.supervisor import Lifeline
 _DRAIN_S = 5.0
 _ANSWER_S = 2.0
 """For the reporting process to say how it is."""
-_SPARE_FILES = 128
-"""File descriptors that are not for connections."""
 _MAX_CONNECTIONS = 20_000
+"""Beyond it an idle or a slow one is closed for each new one."""
 
 
 class _Readiness(Struct, frozen=True):
@@ -95,7 +94,7 @@ async def _collect(
             pixel_url=settings.collector.pixel_url,
             admission=admission_of(settings, access.has_token),
         )
-        server = Server(endpoints, max_connections=_max_connections())
+        server = Server(endpoints, max_connections=raise_file_limit(_MAX_CONNECTIONS))
         await server.start(listener)
         lifeline.ready()
         await stop.wait()
@@ -120,12 +119,3 @@ def _trouble_of_reports(path: Path) -> str | None:
     except (OSError, msgspec.DecodeError):
         return "does not answer"
     return None if said == READY else said
-
-
-def _max_connections() -> int:
-    """As many as the system lets this process have files, up to a bound on their memory."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MAX_CONNECTIONS + _SPARE_FILES
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    return allowed - _SPARE_FILES

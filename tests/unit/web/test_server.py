@@ -4,6 +4,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 
 import pytest
 from starlette.responses import Response
@@ -11,9 +12,11 @@ from starlette.types import Receive, Scope, Send
 
 from footfall.processes import web
 from footfall.supervisor import Lifeline
+from harness import eventually
 from raw_http import exchange, get, parse_answers, read_to_end
 
 HEAD_S = 0.1
+CONNECTIONS = 20
 
 
 class Told(Lifeline):
@@ -27,16 +30,25 @@ class Told(Lifeline):
         self.end = callback
 
 
+waiting: list[tuple[str, int]] = []
+"""Who waits for an answer that does not come."""
+
+
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-    """`ok`; to `/later` only when a head would be late."""
+    """`ok`; to `/later` only when a head would be late, to `/never` not at all."""
+    if scope["path"] == "/never":
+        waiting.append(scope["client"])
+        await asyncio.Event().wait()
     if scope["path"] == "/later":
         await asyncio.sleep(3 * HEAD_S)
     await Response("ok")(scope, receive, send)
 
 
 @pytest.fixture
-def port() -> Iterator[int]:
+def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Where a server listens."""
+    monkeypatch.setattr(web, "MAX_CONNECTIONS", CONNECTIONS)
+    monkeypatch.setattr(web, "_GRACE_S", 0)
     lifeline = Told()
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=web.serve, args=(lifeline, answer, listener))
@@ -83,3 +95,30 @@ def test_the_longest_head_of_a_collector_is_taken(port: int) -> None:
     [answer] = exchange(port, get(b"/stats", line[:100]), get(b"/stats", line, b"Connection: close"))[1:]
 
     assert 200 == answer.status
+
+
+def test_unfinished_requests_keep_nobody_out(port: int) -> None:
+    """Beyond so many connections, the one that has sent nothing whole for longest is closed for a new one."""
+    with ExitStack() as opened:
+        for _ in range(3 * CONNECTIONS):
+            connection = opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+            connection.sendall(b"GET / HTTP/1.1\r\n")
+
+            [answer] = exchange(port, get(b"/", b"Connection: close"))
+            assert 200 == answer.status
+
+
+def test_connections_that_wait_for_answers_are_not_closed_for_others(port: int) -> None:
+    """Those who have sent a request keep their place; one that comes then is closed."""
+    with ExitStack() as opened:
+        for _ in range(CONNECTIONS):
+            connection = opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+            connection.sendall(get(b"/never"))
+        eventually(CONNECTIONS, lambda: len(waiting))
+        later = opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+
+        with suppress(ConnectionResetError):
+            assert b"" == later.recv(1)
+        connection.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
