@@ -167,8 +167,8 @@ def import_(log_path: Path, site_id: str, *, only_pages: bool, again: bool, sett
         click.echo(
             f"footfall: no line of {log_path} is in Combined Log Format (footfall import --help shows one)", err=True
         )
-    if report.trouble is not None:
-        raise FootfallError(report.trouble)
+    if report.error is not None:
+        raise FootfallError(report.error)
 
 
 def _check_site(settings: Settings, site_id: str) -> None:

@@ -1,11 +1,11 @@
-"""`footfall import`: an existing access log goes through the queue, each line as the hit it once was.
+"""`footfall import`: sends an existing access log through the queue, each line as the hit that it once was.
 
-Each line counts once, however often the import is interrupted or run: with a batch the queue stores, in the same
-transaction, how many bytes of the log are done, and their digest. The next run hashes the beginning of its file, and
-goes on behind a stored digest that fits. So a log that has grown, was renamed or compressed is known again, and
-another log is not mistaken for it. What is done is remembered for each site, with and without `only_pages`.
+Each line counts once, however often the import is interrupted or repeated. With each batch, in the same transaction,
+the queue stores how many bytes of the log are done, and a digest of them. The next run hashes the beginning of its file
+and continues after the longest part whose digest is stored. So a log that has grown, or was renamed or compressed, is
+recognised, and no other log is mistaken for it. This is remembered for each site, with and without `only_pages`.
 
-It does not follow a log that is being written: run it again for the lines that have come since.
+An import does not follow a log that is still being written. Run it again for the lines that were added since.
 """
 
 import copy
@@ -34,29 +34,29 @@ _LINES_A_TICK = 1_000
 _FULL_WAIT_S = 0.2
 
 _HEAD_BYTES = 48
-"""What a log is looked up by; shorter than any line that is sent, so it stays the same while the log grows."""
+"""The part of a log that it is looked up by: shorter than any line that is sent, so it stays while the log grows."""
 
 _PAGE_EXTENSIONS = {"asp", "aspx", "cfm", "cgi", "htm", "html", "jsp", "jspx", "md", "php", "shtml", "xhtml"}
 _EXTENSION = re.compile(r"\.([0-9A-Za-z]*[A-Za-z][0-9A-Za-z]*)\Z")
-"""A path's end that names a format; not digits alone, as in `/releases/1.2`."""
+"""The end of a path that names a format; digits alone do not, as in `/releases/1.2`."""
 
 
 class ImportReport(Struct):
     """What became of a log's lines.
 
     Attributes:
-        already: lines that earlier runs had dealt with.
-        lines: lines that this run read; each is sent or skipped.
-        sent: those that are in the queue as hits.
-        skipped: those that are not, by reason.
-        trouble: why reading ended before the file did, or None. What came before is sent.
+        already: lines that earlier runs had sent or skipped.
+        lines: lines that this run has read; each was sent or skipped.
+        sent: lines that are in the queue as hits.
+        skipped: lines that are not, by reason.
+        error: why reading stopped before the end of the file, or None. What came before it was sent.
     """
 
     already: int = 0
     lines: int = 0
     sent: int = 0
     skipped: dict[str, Skipped] = field(default_factory=dict)
-    trouble: str | None = None
+    error: str | None = None
 
 
 def import_log(
@@ -70,24 +70,23 @@ def import_log(
     on_wait: Callable[[QueueFullError], object] = lambda _: None,
     sleep: Callable[[float], object] = time.sleep,
 ) -> ImportReport:
-    """Send the lines of `log` that no earlier run has sent; while the queue is full, wait.
+    """Send the lines of `log` that no earlier run has sent. While the queue is full, wait.
 
     Args:
         log: just opened.
-        queue: give it a `max_bytes` well below that of the collectors on the same file: then it is the import that
-            waits, and hits find room.
+        queue: opened with a `max_bytes` well below that of the collectors, so that the import waits and hits find room.
         site_id: the site that every line counts for.
         only_pages: send only successful (2xx, 304) `GET`s of documents: paths without an extension, or with one that
-            pages have, such as `.html` and `.php`. Feeds, downloads and robots.txt are none.
-        again: send every line, also what was sent before.
-        on_progress: called now and then with the bytes on disk that were consumed since the last call.
-        on_wait: called with the reason when a batch finds the queue full.
-        sleep: waits so many seconds.
+            pages have, such as `.html` and `.php`. Feeds, downloads and robots.txt are not documents.
+        again: send every line, including those that were sent before.
+        on_progress: called now and then with the number of bytes on disk that were read since the last call.
+        on_wait: called with the reason when the queue is full.
+        sleep: waits that many seconds.
 
     Raises:
-        BadUsageError: `site_id` can't be one.
-        AlreadyInUseError: another import of this log is under way.
-        QueueBrokenError: whether the last batch was taken is unknown; the next run will know.
+        BadUsageError: `site_id` is not a possible site id.
+        AlreadyInUseError: another import of this log is running.
+        QueueBrokenError: it is unknown whether the last batch was taken; the next run will find out.
     """
     if not 1 <= len(site_id) <= MAX_SITE_ID:
         raise BadUsageError(f"A site id has 1 to {MAX_SITE_ID} characters, this one has {len(site_id)}.")
@@ -100,7 +99,7 @@ def import_log(
 
 
 class _Cursor:
-    """A place in a log, and the hash of all before it."""
+    """A place in a log, and the hash of everything before it."""
 
     def __init__(self) -> None:
         self.offset = 0
@@ -109,7 +108,7 @@ class _Cursor:
         self.sha = hashlib.sha256()
 
     def take(self, content: bytes) -> None:
-        """Move behind `content`, which is not empty; counting lines is the caller's."""
+        """Move past `content`, which is not empty; the caller counts the lines."""
         self.sha.update(content)
         self.offset += len(content)
         self.is_in_line = not content.endswith(b"\n")
@@ -144,7 +143,7 @@ class _Run:
         self._report = ImportReport()
         self._cursor = _Cursor()
         self._mark: ImportMark
-        """What the queue has; the cursor is ahead of it by the lines of the next batch."""
+        """How far the queue is; the cursor is ahead of it by the lines of the next batch."""
         self._hits: list[Hit] = []
         self._hit_bytes = 0
         self._consumed = 0
@@ -154,20 +153,20 @@ class _Run:
             self._find_start(again=again)
             self._read_lines()
         except ReadError as error:
-            self._report.trouble = f"{self._log.path} can't be read past line {self._cursor.line}: {error}"
+            self._report.error = f"{self._log.path} can't be read past line {self._cursor.line}: {error}"
         self._send_batch()
         self._tick()
         return self._report
 
     def _find_start(self, *, again: bool) -> None:
-        """Go behind what earlier runs have done, and find the mark to move."""
+        """Move past what earlier runs have done, and find the mark to move."""
         head = self._log.read(_HEAD_BYTES)
         name = hashlib.sha256(msgspec.msgpack.encode((self._site_id, self._only_pages, head))).hexdigest()
         marks = self._queue.import_marks(name)
         self._mark = ImportMark(name, len(marks), 0, 0, b"")
         self._log.seek(0)
         cursor = _Cursor()
-        with suppress(ReadError):  # torn before a mark: it can't be the log of that mark
+        with suppress(ReadError):  # it ends before the mark, so the mark is of another log
             for mark in sorted(marks, key=lambda mark: mark.offset):
                 self._hash(cursor, mark.offset)
                 if (mark.offset, mark.digest) == (cursor.offset, cursor.sha.digest()):
@@ -185,7 +184,7 @@ class _Run:
             cursor.take(piece)
 
     def _read_lines(self) -> None:
-        if self._cursor.is_in_line:  # its beginning was sent when the file ended there
+        if self._cursor.is_in_line:  # the file ended here in an earlier run, which sent what there was of the line
             self._pass_line_end()
         while line := self._log.read_line():
             is_whole = line.endswith(b"\n")
@@ -199,7 +198,7 @@ class _Run:
                 if reason is not None:
                     self._skip(reason)
                     if not is_whole:
-                        break  # perhaps half-written: a later run shall see it whole
+                        break  # perhaps half-written: leave it for a later run
                 self._cursor.take(line)
             self._cursor.line += 1
             if len(self._hits) == _BATCH_HITS or self._hit_bytes >= _BATCH_BYTES:
@@ -212,7 +211,7 @@ class _Run:
             self._cursor.take(piece)
 
     def _add(self, line: bytes) -> str | None:
-        """Put the line's hit into the next batch, or return why there is none."""
+        """Add the line's hit to the next batch, or return why it is skipped."""
         try:
             request = parse_line(line)
         except MalformedLineError as error:

@@ -1,4 +1,4 @@
-"""A text file that is read line by line, plain or gzip, and the lines of it that are passed over."""
+"""Reads a text file line by line, plain or gzip, and counts the lines that were skipped."""
 
 import gzip
 import os
@@ -14,24 +14,33 @@ from footfall.durable.files import open_file
 from footfall.errors import BadUsageError
 
 MAX_LINE_BYTES: Final = 1 << 20
-"""What is taken for one line at most, where the caller says nothing else."""
+"""A longer line is cut here, unless the caller sets another limit."""
 
 _LINE_NUMBERS: Final = 20
 _GZIP_MAGIC: Final = b"\x1f\x8b"
+_OTHER_MAGICS: Final = {
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"PK\x03\x04": "zip",
+}
+"""How files begin that other programs have compressed."""
+_MAGIC_BYTES: Final = max(map(len, _OTHER_MAGICS))
 
 _Result = TypeVar("_Result")
 
 
 class ReadError(Exception):
-    """The file can't be read further."""
+    """The rest of the file can't be read."""
 
 
 class Skipped(Struct):
-    """Lines that were passed over, for one reason.
+    """Lines that were skipped for one reason.
 
     Attributes:
         count: how many.
-        lines: the numbers of the first 20, counted from 1.
+        lines: the line numbers of the first 20, counted from 1.
     """
 
     count: int = 0
@@ -44,7 +53,7 @@ class Skipped(Struct):
 
 
 class LogFile:
-    """A file on disk, plain or gzip, whatever its name says.
+    """An open file, plain or gzip; its first bytes tell which, not its name.
 
     Args:
         path: where it is.
@@ -57,7 +66,7 @@ class LogFile:
         is_packed: whether it is gzip.
 
     Raises:
-        BadUsageError: it isn't there, can't be read or isn't a regular file.
+        BadUsageError: the file is missing, can't be read, is not a regular file, or is compressed by another program.
     """
 
     def __init__(self, path: Path, *, is_ours: bool = False) -> None:
@@ -70,33 +79,38 @@ class LogFile:
                 os.close(fd)
                 raise BadUsageError(f"{path} is not a regular file.")
             self._file = os.fdopen(fd, "rb")
-            self.is_packed = self._file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
+            head = self._file.peek(_MAGIC_BYTES)[:_MAGIC_BYTES]
         except OSError as error:
             raise BadUsageError(f"{path} can't be read: {error.strerror}.") from error
+        self.is_packed = head.startswith(_GZIP_MAGIC)
+        packer = next((name for magic, name in _OTHER_MAGICS.items() if head.startswith(magic)), None)
+        if packer is not None:
+            self._file.close()
+            raise BadUsageError(f"{path} is compressed with {packer}. Decompress it first: only gzip is read as it is.")
         self.size = status.st_size
         self._content = gzip.GzipFile(fileobj=self._file) if self.is_packed else self._file
 
     def has_moved(self) -> bool:
-        """Whether another file has its name by now, or none."""
+        """Whether the file was renamed or deleted since it was opened."""
         try:
             return not os.path.samestat(self.path.stat(), os.fstat(self._file.fileno()))
         except FileNotFoundError:
             return True
 
     def consumed(self) -> int:
-        """Bytes on disk up to where reading is; of a gzip file the compressed ones."""
+        """How many bytes on disk have been read; for gzip, compressed bytes."""
         return self._file.tell()
 
     def read(self, size: int) -> bytes:
-        """As many bytes, or fewer at the end; none behind it; raises `ReadError`."""
+        """The next `size` bytes, fewer near the end, none at the end; raises `ReadError`."""
         return _naming_errors(self._content.read, size)
 
     def read_line(self, limit: int = MAX_LINE_BYTES) -> bytes:
-        """The bytes up to and with the next line end, at most `limit`; none behind the end; raises `ReadError`."""
+        """The rest of the line with its line end, at most `limit` bytes; none at the end; raises `ReadError`."""
         return _naming_errors(self._content.readline, limit)
 
     def seek(self, offset: int) -> None:
-        """Go on reading there, counted in bytes of the text itself; raises `ReadError`."""
+        """Continue at `offset`, counted in bytes of uncompressed text; raises `ReadError`."""
         _naming_errors(self._content.seek, offset)
 
     def close(self) -> None:

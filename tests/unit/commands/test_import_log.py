@@ -168,8 +168,8 @@ def test_a_torn_gzip_file_gives_what_is_before_the_tear(log: Path, queue: LocalQ
     log.write_bytes(whole[: len(whole) // 2])
     torn = run(log, queue)
     assert torn.sent > 1_000
-    assert torn.trouble is not None
-    assert f"{log} can't be read past line {torn.sent}: " in torn.trouble
+    assert torn.error is not None
+    assert f"{log} can't be read past line {torn.sent}: " in torn.error
     log.write_bytes(whole)
     assert ImportReport(already=torn.sent, lines=5_000 - torn.sent, sent=5_000 - torn.sent) == run(log, queue)
     assert pages(range(5_000)) == paths_of(queue)
@@ -183,7 +183,7 @@ def test_a_gzip_file_torn_before_what_was_done_is_another_log(log: Path, queue: 
     log.write_bytes(whole[: len(whole) // 2])
     report = run(log, queue)
     assert (0, report.lines) == (report.already, report.sent)
-    assert report.trouble is not None
+    assert report.error is not None
 
 
 @pytest.mark.parametrize("damage", [slice(2, 8), slice(-2_000, -1_000), slice(-8, -4)])
@@ -193,7 +193,7 @@ def test_a_damaged_gzip_file_is_reported(log: Path, queue: LocalQueue, damage: s
     content[damage] = b"\xff" * len(content[damage])
     log.write_bytes(content)
     report = run(log, queue)
-    assert report.trouble is not None
+    assert report.error is not None
     assert pages(range(report.sent)) == paths_of(queue)
 
 

@@ -1,6 +1,8 @@
 """Text files that are read line by line."""
 
+import bz2
 import gzip
+import lzma
 import os
 from pathlib import Path
 
@@ -23,6 +25,23 @@ def test_a_packed_file_is_known_by_what_it_holds(tmp_path: Path, name: str) -> N
 
     (tmp_path / name).write_bytes(b"one\ntwo")
     assert [b"one\n", b"two"] == lines_of(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "packer"),
+    [
+        (bz2.compress(b"one\n"), "bzip2"),
+        (lzma.compress(b"one\n"), "xz"),
+        (bytes.fromhex("28b52ffd0458"), "zstd"),
+        (b"PK\x03\x04\x14\x00", "zip"),
+    ],
+)
+def test_a_file_that_another_program_has_packed_is_refused(tmp_path: Path, content: bytes, packer: str) -> None:
+    """Its lines would be nonsense, and the text says what to do."""
+    path = tmp_path / "a.log"
+    path.write_bytes(content)
+    with pytest.raises(BadUsageError, match=f"is compressed with {packer}. Decompress it first"):
+        LogFile(path)
 
 
 def test_a_torn_file_is_told(tmp_path: Path) -> None:
