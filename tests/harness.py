@@ -18,7 +18,7 @@ import duckdb
 import httpx
 import pytest
 
-from footfall.database.clickhouse.server import open_clickhouse
+from footfall.database.clickhouse.open import open_clickhouse
 
 _T = TypeVar("_T")
 

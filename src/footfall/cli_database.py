@@ -6,13 +6,14 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import click
+import duckdb
 
 from footfall import config, service
 from footfall.cli import settings_option
 from footfall.commands.export import Export, count_events, write_export
 from footfall.commands.logfile import LogFile
 from footfall.commands.rebuild import NOT_REBUILT, RebuildReport, find_logs, rebuild_from_export, rebuild_from_logs
-from footfall.database.duckdb.file import open_database
+from footfall.database.duckdb.file import open_database, upgrade
 from footfall.durable.lock import FileLock
 from footfall.entry import MAX_SITE_ID
 from footfall.errors import BadUsageError, FootfallError
@@ -48,7 +49,7 @@ def export(export_path: Path, settings_path: Path | None) -> None:
         raise FootfallError(f"There is no database at {path.absolute()} (data_dir, database.url).")
     with (
         _database_lock(settings),
-        closing(open_database(path, read_only=True)) as database,
+        closing(_opened(path)) as database,
         click.progressbar(length=count_events(database), label=export_path.name, file=sys.stderr) as bar,
     ):
         count = write_export(database, export_path, on_progress=bar.update)
@@ -144,6 +145,12 @@ def rebuild(
     click.echo("\n".join(_summary(report)))
 
 
+def _opened(path: Path) -> duckdb.DuckDBPyConnection:
+    """The database for reading, migrated first where its format is an older one."""
+    upgrade(path)
+    return open_database(path, read_only=True)
+
+
 def _fill(settings: Settings, export_path: Path | None) -> None:
     if export_path is None:
         raise BadUsageError(
@@ -152,7 +159,7 @@ def _fill(settings: Settings, export_path: Path | None) -> None:
         )
     # Extras, which nobody needs for DuckDB.
     from footfall.commands.restore import fill_from_export  # noqa: PLC0415
-    from footfall.database.clickhouse.server import open_clickhouse  # noqa: PLC0415
+    from footfall.database.clickhouse.open import open_clickhouse  # noqa: PLC0415
 
     assert settings.database.url is not None
     try:

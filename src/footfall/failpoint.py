@@ -57,6 +57,12 @@ class Failpoint(StrEnum):
     DATABASE_CHECKPOINTING = "database.checkpointing"  # the log is about to be brought into the file
     DATABASE_CHECKPOINTED = "database.checkpointed"  # it was; the queue does not know that it may forget
 
+    # A migration of the database, before anything is written.
+    MIGRATION_MADE = "migration.made"  # the new format is in the transaction, which is open
+    MIGRATION_COMMITTED = "migration.committed"  # it is in DuckDB's log
+    MIGRATION_RENAMED = "migration.renamed"  # ClickHouse's old table has another name, and there is no new one
+    MIGRATION_COPIED = "migration.copied"  # there is a whole copy, and it has not the name yet
+
     # The database, where it is ClickHouse.
     CLICKHOUSE_INSERTED = "clickhouse.inserted"  # rows are durable, the position is not moved
     CLICKHOUSE_MOVED = "clickhouse.moved"  # the position is; nobody knows

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import pytest
 
 from clickhouse_server import ClickhouseServer
-from footfall.database.clickhouse.server import ClickhouseDatabase, open_clickhouse
+from footfall.database.clickhouse.open import open_clickhouse
+from footfall.database.clickhouse.server import ClickhouseDatabase
 from footfall.database.clickhouse.writer import ClickhouseSink
 from footfall.database.duckdb.file import open_database
 from footfall.database.duckdb.writer import DuckdbSink

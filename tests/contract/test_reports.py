@@ -20,8 +20,9 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from clickhouse_server import ClickhouseServer
+from footfall.database.clickhouse.open import open_clickhouse
 from footfall.database.clickhouse.reader import ClickhouseReports
-from footfall.database.clickhouse.server import ClickhouseDatabase, open_clickhouse
+from footfall.database.clickhouse.server import ClickhouseDatabase
 from footfall.database.duckdb.file import open_database
 from footfall.database.duckdb.reader import DuckdbReports
 from footfall.database.reports import PathViews, Reports, Stats
@@ -76,8 +77,8 @@ class DuckdbFigures:
             cursor.begin()
             for row in rows:
                 cursor.execute(
-                    "INSERT INTO events (time, received_at, site_id, event_type, path, visitor) "
-                    "VALUES ($time, $time, $site_id, $event_type, $path, $visitor)",
+                    "INSERT INTO events (time, site_id, event_type, path, visitor) "
+                    "VALUES ($time, $site_id, $event_type, $path, $visitor)",
                     asdict(row),
                 )
             cursor.commit()

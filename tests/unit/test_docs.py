@@ -13,6 +13,7 @@ from footfall import config, telemetry
 from footfall.collector.admission import FOREIGN_ORIGIN, PRIVACY_SIGNAL, TOO_OLD, UNKNOWN_SITE
 from footfall.commands.rebuild import NOT_REBUILT
 from footfall.database.enrich import Skip
+from footfall.database.schema import EVENTS
 from footfall.queue.sink import DUPLICATE, LOST, UNREADABLE
 from footfall.settings import Settings
 from footfall.web import openapi
@@ -65,6 +66,16 @@ def _keys(settings: dict[str, Any]) -> Iterator[str]:
             yield from (f"{name}.{key}" for key in value)
         else:
             yield name
+
+
+def test_every_column_is_documented() -> None:
+    """The table of the README is the schema, in its order."""
+    rows = [
+        f"| `{column.name}` | `{column.kind.duckdb}{'' if column.is_optional else ' NOT NULL'}` | {column.meaning} |"
+        for column in EVENTS
+    ]
+    _, _, table = _text("README.md").partition("| `events` | type | |\n| --- | --- | --- |\n")
+    assert rows == table.partition("\n\n")[0].splitlines()
 
 
 def test_every_metric_is_documented() -> None:

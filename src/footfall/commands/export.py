@@ -5,31 +5,36 @@ File format: UTF-8, a JSON object a line (NDJSON), compressed where the file's n
 - The first line is a `Header`: it says how many lines of each kind follow, and how far the database had come in each
   queue, so that a rebuild goes on exactly there.
 - An `ExportedId` for each event id of the last days, so that an event sent again is still known.
-- An `ExportedEvent` for each row of `events`, with its columns. Times are UTC, `visitor` is 32 hex digits.
+- An object for each row of `events`, with its columns (`footfall.database.schema`). Times are UTC, `visitor` is 32 hex
+  digits.
 
-Nobody needs the salts to read it, so they are not in it: what was exported can't be led back to an address.
+Nobody needs the salts to read it, so they are not in it.
+
+In format 1 an event also had `received_at`, to the microsecond. It is still read, and rounded as a migration of the
+database rounds it.
 """
 
 import gzip
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final, TypeVar, cast
+from typing import Annotated, Any, BinaryIO, Final, NamedTuple, TypeVar, cast
 
 import duckdb
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from footfall.commands.logfile import LogFile, ReadError
-from footfall.database.enrich import COLUMNS, Row, source_of
+from footfall.database.enrich import source_of
+from footfall.database.schema import EVENTS, HASH, JSON, LABEL, MOMENT, NAMES, TEXT, Column, Row
 from footfall.durable.files import replacing
 from footfall.errors import BadUsageError, DamagedFileError, FootfallError
 from footfall.queue.base import Progress
 from footfall.referrer import without_query
 from footfall.settings import DatabaseSettings
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _ROWS: Final = 10_000
 """Read from the database at a time."""
 _MAX_LINE_BYTES: Final = 64 * 1024 * 1024
@@ -42,6 +47,7 @@ Number = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 """A signed number of 128 bits as the hex digits of its two's complement: JSON's numbers are not that precise."""
 
 _Line = TypeVar("_Line", bound=Struct)
+_Value = TypeVar("_Value")
 
 
 class Position(Struct, frozen=True):
@@ -63,28 +69,75 @@ class Header(Struct, frozen=True):
 
 
 class ExportedId(Struct, frozen=True):
-    """The hash of a site and an event id, and when that event was received."""
+    """The hash of a site and an event id, and when that event was received, to the second."""
 
     id: Number
     seen_at: Moment
 
 
-class ExportedEvent(Struct, frozen=True):
-    """A row of the table `events`."""
+class _Codec(NamedTuple):
+    """How a kind of column is written as JSON.
 
-    time: Moment
-    received_at: Moment
-    site_id: str
-    event_type: str
-    path: str
-    visitor: Number
-    user_id: str | None
-    referrer: str | None
-    source: str | None
-    browser: str | None
-    os: str | None
-    device: str | None
-    props: Raw = _NULL
+    Attributes:
+        type: what msgspec writes and reads.
+        write: from the database's value.
+        read: back to it.
+    """
+
+    type: Any
+    write: Callable[[Any], Any]
+    read: Callable[[Any], Any]
+
+
+def _as_it_is(value: _Value) -> _Value:
+    return value
+
+
+def _utc(time: datetime) -> datetime:
+    return time.replace(tzinfo=UTC)
+
+
+def _naive(time: datetime) -> datetime:
+    """As the database has it."""
+    return time.astimezone(UTC).replace(tzinfo=None)
+
+
+def _hex(number: int) -> str:
+    return f"{number % (1 << _BITS):0{_BITS // 4}x}"
+
+
+def _signed(digits: str) -> int:
+    number = int(digits, 16)
+    return number - (number >> (_BITS - 1) << _BITS)
+
+
+_CODECS: Final = {
+    MOMENT: _Codec(Moment, _utc, _naive),
+    HASH: _Codec(Number, _hex, _signed),
+    TEXT: _Codec(str, _as_it_is, _as_it_is),
+    LABEL: _Codec(str, _as_it_is, _as_it_is),
+    JSON: _Codec(
+        Raw,
+        lambda text: _NULL if text is None else Raw(text.encode()),
+        lambda raw: None if raw == _NULL else bytes(raw).decode(),
+    ),
+}
+_COLUMN_CODECS: Final = [_CODECS[column.kind] for column in EVENTS]
+
+
+def _field_of(column: Column) -> tuple[str, Any] | tuple[str, Any, Any]:
+    kind = _CODECS[column.kind].type
+    if not column.is_optional:
+        return column.name, kind
+    return (column.name, Raw, _NULL) if kind is Raw else (column.name, kind | None, None)
+
+
+_ExportedEvent: Final = msgspec.defstruct("_ExportedEvent", [_field_of(column) for column in EVENTS], frozen=True)
+"""A row of the table `events`."""
+_FirstExportedEvent: Final = msgspec.defstruct(
+    "_FirstExportedEvent", [("received_at", Moment)], bases=(_ExportedEvent,), frozen=True, kw_only=True
+)
+"""A row in format 1."""
 
 
 def count_events(database: duckdb.DuckDBPyConnection) -> int:
@@ -113,8 +166,8 @@ def write_export(
             file.write(encoder.encode(header) + b"\n")
             for ids in _chunks(database, "SELECT id, seen_at FROM event_ids"):
                 file.write(encoder.encode_lines([ExportedId(_hex(id_), _utc(seen_at)) for id_, seen_at in ids]))
-            for rows in _chunks(database, f"SELECT {', '.join(COLUMNS)} FROM events"):
-                file.write(encoder.encode_lines([_event_of(cast(Row, row)) for row in rows]))
+            for rows in _chunks(database, f"SELECT {', '.join(NAMES)} FROM events"):
+                file.write(encoder.encode_lines([_event_of(row) for row in rows]))
                 on_progress(len(rows))
     except duckdb.Error as error:
         raise DamagedFileError(f"the database can't be read: {error}") from error
@@ -140,9 +193,9 @@ class Export:
             self.header = self._read(Header)
         except BadUsageError:
             raise BadUsageError(f"{file.path} is not an export of Footfall's.") from None
-        if self.header.footfall_export != _FORMAT:
+        if not 1 <= self.header.footfall_export <= _FORMAT:
             raise BadUsageError(
-                f"{file.path} has format {self.header.footfall_export}; this Footfall reads format {_FORMAT}."
+                f"{file.path} has format {self.header.footfall_export}; this Footfall reads formats 1 to {_FORMAT}."
             )
 
     def consumed(self) -> int:
@@ -160,7 +213,7 @@ class Export:
         """The rows of the table `event_ids`."""
         for _ in range(self.header.event_ids):
             line = self._read(ExportedId)
-            yield _signed(line.id), _naive(line.seen_at)
+            yield _signed(line.id), _naive(line.seen_at).replace(microsecond=0)
 
     def rows(self, *, settings: DatabaseSettings = DatabaseSettings()) -> Iterator[Row]:
         """The rows of the table `events`, by the present rules as far as an export tells what they ask for.
@@ -168,8 +221,9 @@ class Export:
         Args:
             settings: as for `enrich`.
         """
+        shape = _FirstExportedEvent if self.header.footfall_export == 1 else _ExportedEvent
         for _ in range(self.header.events):
-            yield _row_of(self._read(ExportedEvent), settings=settings)
+            yield _row_of(self._read(shape), settings=settings)
         if self._next():
             raise BadUsageError(f"{self._file.path} goes on after its last event, with line {self._line}.")
 
@@ -218,59 +272,16 @@ def _written(path: Path) -> Iterator[BinaryIO]:
             yield file
 
 
-def _event_of(row: Row) -> ExportedEvent:
-    time, received_at, site_id, event_type, path, visitor, user_id, referrer, source, browser, system, device, props = (
-        row
-    )
-    return ExportedEvent(
-        _utc(time),
-        _utc(received_at),
-        site_id,
-        event_type,
-        path,
-        _hex(visitor),
-        user_id,
-        referrer,
-        source,
-        browser,
-        system,
-        device,
-        _NULL if props is None else Raw(props.encode()),
-    )
+def _event_of(row: Sequence[Any]) -> Struct:
+    return _ExportedEvent(*(codec.write(value) for codec, value in zip(_COLUMN_CODECS, row, strict=True)))
 
 
-def _row_of(event: ExportedEvent, *, settings: DatabaseSettings) -> Row:
-    referrer = event.referrer
-    return (
-        _naive(event.time),
-        _naive(event.received_at),
-        event.site_id,
-        event.event_type,
-        event.path,
-        _signed(event.visitor),
-        event.user_id,
-        referrer if settings.keeps_queries or referrer is None else without_query(referrer),
-        source_of(referrer, event.site_id) if referrer and event.source else None,
-        event.browser,
-        event.os,
-        event.device,
-        None if event.props == _NULL else bytes(event.props).decode(),
-    )
-
-
-def _utc(time: datetime) -> datetime:
-    return time.replace(tzinfo=UTC)
-
-
-def _naive(time: datetime) -> datetime:
-    """As the database has it."""
-    return time.astimezone(UTC).replace(tzinfo=None)
-
-
-def _hex(number: int) -> str:
-    return f"{number % (1 << _BITS):0{_BITS // 4}x}"
-
-
-def _signed(digits: str) -> int:
-    number = int(digits, 16)
-    return number - (number >> (_BITS - 1) << _BITS)
+def _row_of(event: Struct, *, settings: DatabaseSettings) -> Row:
+    exported = msgspec.structs.asdict(event)
+    if exported["time"] == exported.get("received_at"):
+        exported["time"] = exported["time"].replace(microsecond=0)
+    referrer = exported["referrer"]
+    exported["source"] = source_of(referrer, exported["site_id"]) if referrer and exported["source"] else None
+    if referrer and not settings.keeps_queries:
+        exported["referrer"] = without_query(referrer)
+    return cast(Row, tuple(codec.read(exported[name]) for codec, name in zip(_COLUMN_CODECS, NAMES, strict=True)))

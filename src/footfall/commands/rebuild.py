@@ -42,7 +42,7 @@ from footfall.commands.export import Export, count_events
 from footfall.commands.logfile import LogFile, ReadError, Skipped
 from footfall.database.duckdb.file import log_of, open_database
 from footfall.database.duckdb.writer import CHECKPOINT_ROWS, DuckdbSink
-from footfall.database.enrich import COLUMNS
+from footfall.database.schema import NAMES
 from footfall.durable.files import is_trusted, real_path
 from footfall.durable.sync import sync
 from footfall.entry import Hit, encode_entries
@@ -270,7 +270,7 @@ class _Rebuild:
                 event_ids.append_rows(ids)
         consumed = uncovered = 0
         for rows in _chunks(export.rows(settings=self._settings), _CHUNK_ROWS):
-            with new.appender("events", columns=list(COLUMNS)) as events:
+            with new.appender("events", columns=list(NAMES)) as events:
                 events.append_rows(rows)
             uncovered += len(rows)
             if uncovered >= CHECKPOINT_ROWS:

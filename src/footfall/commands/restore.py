@@ -17,9 +17,10 @@ from typing import Final
 import msgspec
 
 from footfall.commands.export import Export
+from footfall.database.clickhouse.ddl import EVENT_TYPES, POSITION_TYPES
 from footfall.database.clickhouse.server import ClickhouseDatabase
-from footfall.database.clickhouse.writer import EVENT_TYPES, POSITION_TYPES, stored
-from footfall.database.enrich import Row
+from footfall.database.clickhouse.writer import stored
+from footfall.database.schema import Row
 from footfall.errors import BadUsageError
 from footfall.settings import DatabaseSettings
 
@@ -59,7 +60,7 @@ def fill_from_export(
         pass
     done = read = 0
     for number, part in enumerate(_parts(export.rows(settings=settings))):
-        rows = [(*stored(row), source, number, 0) for row in part]
+        rows = [(*stored(row), source, number, 0, 0) for row in part]
         database.insert_once(
             "events", EVENT_TYPES, rows, f"{source}:{number}", partial(_count, database, source, number)
         )

@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from footfall.database.enrich import Row, Skip, enrich
+from footfall.database.enrich import Skip, enrich
+from footfall.database.schema import Row
 from footfall.entry import Entry, Event
 from footfall.queue.base import Batch, Progress
 from footfall.queue.sink import DUPLICATE, LOST, UNREADABLE, missed_before
@@ -18,6 +19,7 @@ DUPLICATE_AGE: Final = timedelta(hours=24)
 """An `event_id` that comes again within this counts once."""
 
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - databases hold UTC without saying so
+NO_ID: Final = (0, _EPOCH)
 
 
 class SeenIds:
@@ -46,12 +48,13 @@ class BatchRows(msgspec.Struct):
 
     Attributes:
         rows: those to be added.
-        keys: what tells the event of each row when it is sent again; 0 for a row that has no `event_id`.
+        ids: for each row what tells its event when it is sent again, and when it was received; `NO_ID` where it has no
+            `event_id`.
         progress: where the sink stands with them.
     """
 
     rows: list[Row]
-    keys: list[int]
+    ids: list[tuple[int, datetime]]
     progress: Progress
 
 
@@ -75,17 +78,17 @@ def rows_of(
         settings: as for `enrich`.
     """
     rows: list[Row] = []
-    keys: list[int] = []
+    ids: list[tuple[int, datetime]] = []
     skipped = Counter(before.skipped)
     if missed := missed_before(batch, before):
         skipped[LOST] += missed
     if entries is None:
         skipped[UNREADABLE] += batch.count
     for entry in entries or ():
-        key = 0
+        event_id = NO_ID
         if isinstance(entry, Event) and entry.event_id is not None:
-            key = _key_of(entry)
-            if seen.is_duplicate(key, _received_at(entry)):
+            event_id = _key_of(entry), _received_at(entry)
+            if seen.is_duplicate(*event_id):
                 skipped[DUPLICATE] += 1
                 continue
         row = enrich(entry, salts, settings)
@@ -93,9 +96,9 @@ def rows_of(
             skipped[row.value] += 1
         else:
             rows.append(row)
-            keys.append(key)
+            ids.append(event_id)
     return BatchRows(
-        rows, keys, Progress(batch.sequence, before.safe_sequence, before.written + len(rows), dict(skipped))
+        rows, ids, Progress(batch.sequence, before.safe_sequence, before.written + len(rows), dict(skipped))
     )
 
 
@@ -118,4 +121,5 @@ def _key_of(event: Event) -> int:
 
 
 def _received_at(event: Event) -> datetime:
-    return _EPOCH + timedelta(microseconds=event.received_ns // 1_000)
+    """To the second, as all that a database keeps of it."""
+    return _EPOCH + timedelta(seconds=event.received_ns // 1_000_000_000)

@@ -5,8 +5,9 @@ import socket
 import threading
 from contextlib import ExitStack, closing
 
+from footfall.database.clickhouse.open import open_clickhouse
 from footfall.database.clickhouse.reader import ClickhouseReports
-from footfall.database.clickhouse.server import ClickhouseDatabase, open_clickhouse
+from footfall.database.clickhouse.server import ClickhouseDatabase
 from footfall.database.clickhouse.writer import ClickhouseSink
 from footfall.processes.database import Database, work
 from footfall.processes.parts import DATABASE_LOCK, PROCESSOR, give_way, lock

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from footfall.commands.export import Export, write_export
 from footfall.commands.logfile import LogFile
 from footfall.database.duckdb.file import open_database
 from footfall.database.duckdb.writer import DuckdbSink
-from footfall.database.enrich import COLUMNS
+from footfall.database.schema import NAMES
 from footfall.entry import Entry, Event, Hit, encode_entries
 from footfall.errors import BadUsageError, FootfallError
 from footfall.queue.base import Batch, Progress
@@ -28,7 +28,7 @@ NOON_NS = int(NOON.timestamp()) * 1_000_000_000
 FIREFOX = b"Mozilla/5.0 (X11; Linux x86_64; rv:141.0) Gecko/20100101 Firefox/141.0"
 
 ENTRIES: list[Entry] = [
-    Hit(NOON_NS + 1_000, "203.0.113.7", b"https://blog.example/a", FIREFOX, user_id="u1"),
+    Hit(NOON_NS + 987_654_321, "203.0.113.7", b"https://blog.example/a", FIREFOX, user_id="u1"),
     Event(
         NOON_NS,
         "203.0.113.7",
@@ -78,7 +78,7 @@ def test_an_export_is_text_that_others_can_read(database: duckdb.DuckDBPyConnect
     made_at = header.pop("made_at")
     assert datetime.now(UTC) >= datetime.fromisoformat(made_at)
     assert {
-        "footfall_export": 1,
+        "footfall_export": 2,
         "event_ids": 1,
         "events": 2,
         "positions": {"a": {"sequence": 7, "written": 2, "skipped": {"no_site": 1}}},
@@ -86,8 +86,7 @@ def test_an_export_is_text_that_others_can_read(database: duckdb.DuckDBPyConnect
     assert "2025-11-12T12:00:00Z" == event_id["seen_at"]
     assert 32 == len(hit.pop("visitor"))
     assert {
-        "time": "2025-11-12T12:00:00.000001Z",
-        "received_at": "2025-11-12T12:00:00.000001Z",
+        "time": "2025-11-12T12:00:00Z",
         "site_id": "blog.example",
         "event_type": "page_view",
         "path": "/a",
@@ -117,7 +116,7 @@ def test_what_is_read_is_what_was_written(database: duckdb.DuckDBPyConnection, t
         export = Export(file)
         assert {"a": Progress(7, 0, 2, {"no_site": 1})} == export.progress()
         assert database.execute("SELECT id, seen_at FROM event_ids").fetchall() == list(export.event_ids())
-        assert database.execute(f"SELECT {', '.join(COLUMNS)} FROM events").fetchall() == list(export.rows())
+        assert database.execute(f"SELECT {', '.join(NAMES)} FROM events").fetchall() == list(export.rows())
         assert file.size == export.consumed()
 
 
@@ -127,13 +126,13 @@ def test_a_visitor_is_read_to_the_last_bit(visitor: int, tmp_path_factory: pytes
     path = tmp_path_factory.getbasetemp() / "visitor.ndjson"
     digits = visitor.to_bytes(16, "big", signed=True).hex()
     write_lines(path, HEADER, {**EVENT, "visitor": digits})
-    assert [visitor] == [row[5] for row in rows_of(path)]
+    assert [visitor] == [row[NAMES.index("visitor")] for row in rows_of(path)]
 
 
 def test_sources_are_told_by_the_present_rules(path: Path) -> None:
     """The referrer is in an export, so a source that got a name since gets it in a rebuild."""
     write_lines(path, HEADER, {**EVENT, "referrer": "https://www.google.de/search", "source": "google.de"})
-    assert ["Google"] == [row[8] for row in rows_of(path)]
+    assert ["Google"] == [row[NAMES.index("source")] for row in rows_of(path)]
 
 
 def test_an_empty_database_can_be_exported(tmp_path: Path, path: Path) -> None:
@@ -193,16 +192,15 @@ def test_a_place_that_is_not_there_is_named(database: duckdb.DuckDBPyConnection,
 
 
 HEADER: dict[str, Any] = {
-    "footfall_export": 1,
+    "footfall_export": 2,
     "made_at": "2025-11-12T12:00:00Z",
     "event_ids": 0,
     "events": 1,
     "positions": {},
 }
 EVENT: dict[str, Any] = {
-    **dict.fromkeys(COLUMNS),
-    "time": "2025-11-12T12:00:00Z",
-    "received_at": "2025-11-12T13:00:00+01:00",
+    **dict.fromkeys(NAMES),
+    "time": "2025-11-12T12:00:00.000123Z",
     "site_id": "a",
     "event_type": "page_view",
     "path": "/",
@@ -226,9 +224,33 @@ def test_what_is_no_export_is_refused(path: Path, content: bytes) -> None:
 
 def test_another_format_is_refused(path: Path) -> None:
     """A newer Footfall may have written it."""
-    write_lines(path, {**HEADER, "footfall_export": 2})
-    with LogFile(path) as file, pytest.raises(BadUsageError, match=r"has format 2; this Footfall reads format 1"):
+    write_lines(path, {**HEADER, "footfall_export": 3})
+    with LogFile(path) as file, pytest.raises(BadUsageError, match=r"has format 3; this Footfall reads formats 1 to 2"):
         Export(file)
+
+
+def test_the_first_format_is_read_and_rounded(path: Path) -> None:
+    """It has the microsecond in which a hit was received; what a client gave as the event's time stays."""
+    received = "2025-11-12T13:00:00.000123+01:00"
+    write_lines(
+        path,
+        {**HEADER, "footfall_export": 1, "event_ids": 1, "events": 2},
+        {"id": "f" * 32, "seen_at": "2025-11-12T12:00:00.000123Z"},
+        {**EVENT, "received_at": received},
+        {**EVENT, "time": "2025-11-12T12:00:00.000124Z", "received_at": received},
+    )
+    noon = NOON.replace(tzinfo=None)
+    with LogFile(path) as file:
+        export = Export(file)
+        assert [(-1, noon)] == list(export.event_ids())
+        assert [noon, noon + timedelta(microseconds=124)] == [row[0] for row in export.rows()]
+
+
+def test_an_event_of_the_first_format_has_its_receipt(path: Path) -> None:
+    """A line without it is not whole."""
+    write_lines(path, {**HEADER, "footfall_export": 1}, EVENT)
+    with pytest.raises(BadUsageError, match=r"line 2: .*received_at"):
+        rows_of(path)
 
 
 @pytest.mark.parametrize(

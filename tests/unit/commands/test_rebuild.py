@@ -31,7 +31,7 @@ from footfall.commands.rebuild import (
 )
 from footfall.database.duckdb.file import log_of, open_database
 from footfall.database.duckdb.writer import DuckdbSink
-from footfall.database.enrich import COLUMNS
+from footfall.database.schema import NAMES
 from footfall.entry import Entry, Event, Hit, decode_entries, encode_entries
 from footfall.errors import AlreadyInUseError, BadUsageError, FootfallError
 from footfall.queue.base import SinkReport
@@ -138,7 +138,7 @@ class Site:
 
     def rows(self) -> Rows:
         """All events, in an order that does not depend on how they came into the database."""
-        return self.query(f"SELECT {', '.join(COLUMNS)} FROM events ORDER BY ALL")
+        return self.query(f"SELECT {', '.join(NAMES)} FROM events ORDER BY ALL")
 
     def paths(self) -> list[str]:
         return sorted(path for (path,) in self.query("SELECT path FROM events"))

@@ -12,8 +12,10 @@ from clickhouse_server import ClickhouseServer
 from footfall.commands.export import Export, write_export
 from footfall.commands.logfile import LogFile
 from footfall.commands.restore import fill_from_export
+from footfall.database.clickhouse.open import open_clickhouse
 from footfall.database.clickhouse.reader import ClickhouseReports
-from footfall.database.clickhouse.server import ClickhouseDatabase, open_clickhouse, parse_url
+from footfall.database.clickhouse.server import ClickhouseDatabase
+from footfall.database.clickhouse.url import parse_url
 from footfall.database.clickhouse.writer import ClickhouseSink
 from footfall.database.duckdb.file import open_database
 from footfall.database.duckdb.reader import DuckdbReports
@@ -92,6 +94,7 @@ def test_a_processor_goes_on_behind_what_was_moved(url: str, export: Export, tmp
 
 def test_an_interrupted_move_goes_on(url: str, export_path: Path) -> None:
     """The same file again adds what is missing, and nothing twice."""
+    open_clickhouse(url).close()
     with (
         closing(Failing(parse_url(url))) as failing,
         LogFile(export_path) as file,

@@ -18,8 +18,11 @@ import pytest
 from msgspec import structs
 
 from clickhouse_server import ClickhouseServer
+from footfall.database.clickhouse.ddl import Ddl
+from footfall.database.clickhouse.open import open_clickhouse, prepare
 from footfall.database.clickhouse.reader import ClickhouseReports
-from footfall.database.clickhouse.server import ClickhouseDatabase, open_clickhouse, parse_url, tables
+from footfall.database.clickhouse.server import ClickhouseDatabase
+from footfall.database.clickhouse.url import parse_url
 from footfall.database.clickhouse.writer import LOOK_AGE, ClickhouseSink
 from footfall.database.salts import SALT_AGE
 from footfall.entry import Event, encode_entries
@@ -54,6 +57,7 @@ class Meddled(ClickhouseDatabase):
         self.before: Callable[[], object] | None = None
         self.after: Callable[[], object] | None = None
         super().__init__(parse_url(url))
+        prepare(self)
 
     def insert(
         self, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]], token: str | None = None
@@ -192,12 +196,12 @@ def test_somebody_elses_database_is_refused(database: ClickhouseDatabase, url: s
         open_clickhouse(url)
 
 
-def test_another_format_is_refused(database: ClickhouseDatabase, url: str) -> None:
+def test_a_newer_format_is_refused(database: ClickhouseDatabase, url: str) -> None:
     """A newer Footfall may have written it."""
     database.run(f"TRUNCATE TABLE {database.name}.format")
-    database.insert("format", {"version": "UInt32"}, [(2,)])
+    database.insert("format", {"version": "UInt32"}, [(3,)])
 
-    with pytest.raises(DamagedFileError, match="has format 2; this Footfall reads format 1"):
+    with pytest.raises(DamagedFileError, match=f"{database.name} .* has format 3, and this .* formats 1 to 2"):
         open_clickhouse(url)
 
 
@@ -225,7 +229,7 @@ def test_many_may_make_the_tables_at_once(url: str) -> None:
 
 def test_tables_of_one_server_are_plain() -> None:
     """Nothing asks for a Keeper."""
-    statements = tables("db", None)
+    statements = Ddl("db", None).tables()
 
     assert [] == [text for text in statements if "Replicated" in text or "ON CLUSTER" in text or "Distributed" in text]
     assert all("fsync_after_insert = 1" in text for text in statements if "MergeTree" in text)
@@ -233,7 +237,9 @@ def test_tables_of_one_server_are_plain() -> None:
 
 def test_tables_of_a_cluster_are_replicated_and_spread() -> None:
     """Events are spread by queue, so that an insert is one part in one place; the rest is the same everywhere."""
-    statements = {text.split()[5].partition(".")[2]: text for text in tables("db", "main") if "CREATE TABLE" in text}
+    statements = {
+        text.split()[5].partition(".")[2]: text for text in Ddl("db", "main").tables() if "CREATE TABLE" in text
+    }
 
     assert all(" ON CLUSTER main " in text for text in statements.values())
     assert (

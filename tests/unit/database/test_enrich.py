@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footfall.database.enrich import COLUMNS, SALT_BYTES, Skip, enrich
+from footfall.database.enrich import SALT_BYTES, Skip, enrich
+from footfall.database.schema import NAMES
 from footfall.entry import Entry, Event, Hit
 from footfall.settings import DatabaseSettings
 
@@ -38,7 +39,7 @@ def hit(
 def row_of(entry: Entry, salts: dict[int, bytes] = SALTS) -> dict[str, Any]:
     row = enrich(entry, salts)
     assert not isinstance(row, Skip)
-    return dict(zip(COLUMNS, row, strict=True))
+    return dict(zip(NAMES, row, strict=True))
 
 
 def visitor_of(entry: Entry, salts: dict[int, bytes] = SALTS) -> int:
@@ -53,8 +54,7 @@ def test_a_hit_becomes_a_page_view_with_all_that_its_headers_tell() -> None:
     row = row_of(entry)
 
     assert {
-        "time": NOON,
-        "received_at": NOON,
+        "time": NOON.replace(microsecond=0),
         "site_id": "my-blog",
         "event_type": "page_view",
         "path": "/about",
@@ -67,6 +67,16 @@ def test_a_hit_becomes_a_page_view_with_all_that_its_headers_tell() -> None:
         "device": "desktop",
         "props": None,
     } == row
+
+
+@pytest.mark.parametrize("received_ns", [0, 1, 999_999_999])
+def test_of_the_time_of_receipt_the_second_is_kept(received_ns: int) -> None:
+    """More would lead from a row to a line of the visits log, and from there to an address."""
+    second = datetime(2025, 11, 12, 12)  # noqa: DTZ001 - databases hold UTC without saying so
+    received_ns += int(second.replace(tzinfo=UTC).timestamp()) * 1_000_000_000
+
+    assert second == row_of(hit(received_ns=received_ns))["time"]
+    assert second == row_of(Event(received_ns, "203.0.113.7", CHROME, "my-blog", "signup"))["time"]
 
 
 def test_an_event_keeps_its_own_time_type_and_props() -> None:
@@ -87,7 +97,6 @@ def test_an_event_keeps_its_own_time_type_and_props() -> None:
 
     assert {
         "time": NOON.replace(microsecond=250_001),
-        "received_at": NOON,
         "site_id": "my-blog",
         "event_type": "signup",
         "path": "/join",
@@ -195,7 +204,7 @@ def test_queries_can_tell_pages_apart(written: str, page: str) -> None:
     keep = DatabaseSettings(path_queries="keep")
     of_hits = [enrich(entry, SALTS, keep) for entry in (hit(path=written), hit(b"https://example.com/" + b"item?id=7"))]
 
-    assert [page, "/item?id=7"] == [row[COLUMNS.index("path")] for row in of_hits if not isinstance(row, Skip)]
+    assert [page, "/item?id=7"] == [row[NAMES.index("path")] for row in of_hits if not isinstance(row, Skip)]
 
 
 @pytest.mark.parametrize(("event_type", "path"), [("page_view", "/"), ("signup", "")])
@@ -295,7 +304,7 @@ def test_the_address_is_not_in_a_row() -> None:
     row, other = row_of(hit(b"https://news.example/")), row_of(hit(b"https://news.example/", address="198.51.100.1"))
 
     assert "203.0.113.7" not in str(row)
-    assert {"visitor"} == {column for column in COLUMNS if row[column] != other[column]}
+    assert {"visitor"} == {column for column in NAMES if row[column] != other[column]}
 
 
 TEXTS = st.text(max_size=300)
@@ -332,7 +341,7 @@ def test_whatever_comes_can_be_stored_or_is_skipped(entry: Entry) -> None:
     row = enrich(entry, dict.fromkeys([_day_of(entry)], b"0" * SALT_BYTES))
 
     if not isinstance(row, Skip):
-        values: dict[str, Any] = dict(zip(COLUMNS, row, strict=True))
+        values: dict[str, Any] = dict(zip(NAMES, row, strict=True))
         for value in row:
             assert not isinstance(value, str) or value.encode().decode() == value
         assert -(2**127) <= values["visitor"] < 2**127

@@ -76,16 +76,16 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDB
     """Three days of the site `site`: two views on the 11th, four on the 12th, one on the 13th."""
     with open_database(tmp_path_factory.mktemp("data") / "footfall.duckdb") as database:
         database.execute(
-            "INSERT INTO events (time, received_at, site_id, event_type, path, visitor) "
-            "SELECT time, time, 'site', 'page_view', path, visitor FROM (VALUES "
+            "INSERT INTO events (time, site_id, event_type, path, visitor) "
+            "SELECT time, 'site', 'page_view', path, visitor FROM (VALUES "
             "(TIMESTAMP '2025-11-11 00:00:00', '/old', 1), (TIMESTAMP '2025-11-11 23:59:59.999999', '/old', 2), "
             "(TIMESTAMP '2025-11-12 00:00:00', '/pricing', 1), (TIMESTAMP '2025-11-12 12:00:00', '/pricing', 2), "
             "(TIMESTAMP '2025-11-12 12:00:00', '/b', 2), (TIMESTAMP '2025-11-12 23:59:59.999999', '/a', 2), "
             "(TIMESTAMP '2025-11-13 00:00:00', '/new', 3)) AS views(time, path, visitor)"
         )
         database.execute(
-            "INSERT INTO events (time, received_at, site_id, event_type, path, visitor) "
-            "SELECT TIMESTAMP '2025-11-12', TIMESTAMP '2025-11-12', 'many-paths', 'page_view', '/' || i, 1 "
+            "INSERT INTO events (time, site_id, event_type, path, visitor) "
+            "SELECT TIMESTAMP '2025-11-12', 'many-paths', 'page_view', '/' || i, 1 "
             "FROM range(150) numbers(i)"
         )
         yield database
@@ -242,8 +242,8 @@ def test_what_is_written_is_in_the_next_report(tmp_path: Path) -> None:
         counts = []
         for _ in range(3):
             database.execute(
-                "INSERT INTO events (time, received_at, site_id, event_type, path, visitor) "
-                "VALUES (TIMESTAMP '2025-11-12', TIMESTAMP '2025-11-12', 'site', 'page_view', '/', 1)"
+                "INSERT INTO events (time, site_id, event_type, path, visitor) "
+                "VALUES (TIMESTAMP '2025-11-12', 'site', 'page_view', '/', 1)"
             )
             counts.append(client.get("/stats?site_id=site").json()["total_views"])
 

@@ -34,10 +34,12 @@ from typing import Any, Final
 
 import msgspec
 
+from footfall.database.clickhouse.ddl import DOUBLE_TYPES, EVENT_TYPES, POSITION_TYPES, SALT_TYPES
 from footfall.database.clickhouse.server import ClickhouseDatabase
-from footfall.database.enrich import COLUMNS, SALT_BYTES, Row
+from footfall.database.enrich import SALT_BYTES
 from footfall.database.rows import DUPLICATE_AGE, SeenIds, keys_in, rows_of
 from footfall.database.salts import SALT_AGE, Salts, Steadiness, running_time
+from footfall.database.schema import Row
 from footfall.entry import Entry
 from footfall.failpoint import Failpoint, reach
 from footfall.queue.base import Batch, Progress, SinkReport
@@ -47,23 +49,6 @@ from footfall.settings import DatabaseSettings
 LOOK_AGE: Final = timedelta(minutes=10)
 """How often to look for salts that other processors have made, and nobody may have forgotten."""
 
-EVENT_TYPES: Final = {
-    **dict.fromkeys(COLUMNS, "String"),
-    **dict.fromkeys(("time", "received_at"), "DateTime64(6, 'UTC')"),
-    **dict.fromkeys(("site_id", "event_type", "source", "browser", "os", "device"), "LowCardinality(String)"),
-    "visitor": "Int128",
-    "queue": "LowCardinality(String)",
-    "sequence": "UInt64",
-    "event_key": "Int128",
-}
-POSITION_TYPES: Final = {"source": "String", "sequence": "UInt64", "written": "UInt64", "skipped": "String"}
-_SALT: Final = {"day": "Int32", "generation": "UInt32", "salt": "String", "made_at": "DateTime64(6, 'UTC')"}
-_DOUBLE: Final = {
-    "site_id": "LowCardinality(String)",
-    "queue": "LowCardinality(String)",
-    "sequence": "UInt64",
-    "event_key": "Int128",
-}
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the database holds UTC without saying so
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -193,7 +178,8 @@ class ClickhouseSink:
             added = rows_of(batch, entries, after, self._salts, seen, settings=self._settings)
             after = added.progress
             rows += [
-                (*stored(row), source, batch.sequence, key) for row, key in zip(added.rows, added.keys, strict=True)
+                (*stored(row), source, batch.sequence, key, _microseconds(seen_at))
+                for row, (key, seen_at) in zip(added.rows, added.ids, strict=True)
             ]
             if added.rows:
                 sequences.add(batch.sequence)
@@ -235,7 +221,7 @@ class ClickhouseSink:
         return {
             key: _EPOCH + received_us * _MICROSECOND
             for key, received_us in self._db.query(
-                f"SELECT event_key, max(toUnixTimestamp64Micro(received_at)) FROM {self._db.name}.events "
+                f"SELECT event_key, max(toUnixTimestamp64Micro(seen_at)) FROM {self._db.name}.events "
                 f"WHERE {_WITH_KEYS} AND NOT (queue = {{source:String}} AND sequence > {{sequence:UInt64}}) "
                 "GROUP BY event_key",
                 {**_around(keys), "source": source, "sequence": sequence},
@@ -251,7 +237,7 @@ class ClickhouseSink:
         doubles = []
         for site_id, key, places in self._db.query(
             "SELECT any(site_id), event_key, "
-            "arraySort(groupArray((toUnixTimestamp64Micro(received_at), toString(queue), sequence))) "
+            "arraySort(groupArray((toUnixTimestamp64Micro(seen_at), toString(queue), sequence))) "
             f"FROM {self._db.name}.events WHERE {_WITH_KEYS} GROUP BY event_key HAVING count() > 1",
             _around(keys),
             keys=keys,
@@ -263,7 +249,7 @@ class ClickhouseSink:
                 else:
                     counted_us = received_us
         if doubles:
-            self._db.insert("doubles", _DOUBLE, doubles)
+            self._db.insert("doubles", DOUBLE_TYPES, doubles)
 
     def _move(self, source: str, after: Progress) -> None:
         after = msgspec.structs.replace(after, safe_sequence=after.sequence)
@@ -314,7 +300,9 @@ class _Salts(Salts):
         if day not in self:
             # Of two that come at once, the first has made the salt.
             made = (day, generation, secrets.token_hex(SALT_BYTES), _microseconds(self._now()))
-            self._db.insert_once("salts", _SALT, [made], f"{day}:{generation}", lambda: self._fetch(day) > generation)
+            self._db.insert_once(
+                "salts", SALT_TYPES, [made], f"{day}:{generation}", lambda: self._fetch(day) > generation
+            )
         if day not in self:
             raise OSError("the salt of a day is being made")
         return self[day]
@@ -356,8 +344,8 @@ class _NoSalts(dict[int, bytes]):
 _NO_SALTS: Final = _NoSalts()
 
 _WITH_KEYS: Final = (
-    "event_key IN keys AND received_at > fromUnixTimestamp64Micro({first:Int64}) "
-    "AND received_at < fromUnixTimestamp64Micro({last:Int64})"
+    "event_key IN keys AND seen_at > fromUnixTimestamp64Micro({first:Int64}) "
+    "AND seen_at < fromUnixTimestamp64Micro({last:Int64})"
 )
 """Rows with these keys, near enough to be the same event."""
 
@@ -396,6 +384,6 @@ def _microseconds(moment: datetime) -> int:
 
 
 def stored(row: Row) -> tuple[Any, ...]:
-    """A row as the table has it: moments as numbers, and no text for what is not known."""
-    time, received_at, *rest = row
-    return _microseconds(time), _microseconds(received_at), *("" if value is None else value for value in rest)
+    """A row as the table has it: a moment as a number, and no text for what is not known."""
+    time, *rest = row
+    return _microseconds(time), *("" if value is None else value for value in rest)

@@ -1,11 +1,7 @@
 """The file of a DuckDB database: making it, opening it, and what to do when it can't be read.
 
-File format (DuckDB storage; the table `format` holds the number 1):
-
-- `events`: a row for each entry that has a site; the columns are those of `footfall.database.enrich`.
-- `positions`: for each source the last `sequence` in `events`, rows `written`, entries `skipped` by reason (JSON).
-- `salts`: the secrets that tell visitors without a user id apart, one for each UTC `day`.
-- `event_ids`: a 128-bit hash of site and `event_id` for each event of the last days that had one, and its receipt.
+The tables are in `footfall.database.duckdb.ddl`. A file of an older format is brought up to date when it is opened
+(`footfall.database.duckdb.migrations`); one of a newer format is refused.
 
 A commit is synced to DuckDB's write-ahead log, `<file>.wal`. A checkpoint brings that log into the file.
 
@@ -16,44 +12,20 @@ takes a `cursor()` of the same connection.
 import logging
 import os
 import re
+import shutil
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import duckdb
 
+from footfall.database.duckdb.ddl import TABLES
+from footfall.database.duckdb.migrations import FORMAT, migrate
 from footfall.durable.files import check_directory, secure_file
 from footfall.durable.quarantine import set_aside
 from footfall.durable.sync import sync
 from footfall.errors import AlreadyInUseError, DamagedFileError, FootfallError, UnreadableFileError
 
-_SCHEMA: Final = """
-CREATE TABLE events (
-    time TIMESTAMP NOT NULL,
-    received_at TIMESTAMP NOT NULL,
-    site_id VARCHAR NOT NULL,
-    event_type VARCHAR NOT NULL,
-    path VARCHAR NOT NULL,
-    visitor HUGEINT NOT NULL,
-    user_id VARCHAR,
-    referrer VARCHAR,
-    source VARCHAR,
-    browser VARCHAR,
-    os VARCHAR,
-    device VARCHAR,
-    props VARCHAR
-);
-CREATE TABLE positions (
-    source VARCHAR PRIMARY KEY,
-    sequence BIGINT NOT NULL,
-    written BIGINT NOT NULL,
-    skipped JSON NOT NULL
-);
-CREATE TABLE salts (day DATE PRIMARY KEY, salt BLOB NOT NULL, made_at TIMESTAMP NOT NULL);
-CREATE TABLE event_ids (id HUGEINT NOT NULL, seen_at TIMESTAMP NOT NULL);
-CREATE TABLE format (version INTEGER NOT NULL);
-"""
-_FORMAT: Final = 1
 _MEMORY_LIMIT: Final = "512MB"
 _MAKING: Final = ".making"
 _UNREADABLE: Final = ("Corrupt database file", "Could not read enough bytes", "not a valid DuckDB database file")
@@ -65,17 +37,20 @@ _log = logging.getLogger(__name__)
 
 
 def open_database(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
-    """Open the database, made when it is not there; whoever opens it closes it.
+    """Open the database, made when it is not there, and migrated when its format is an older one.
+
+    Whoever opens it closes it.
 
     Args:
         path: the file.
-        read_only: change nothing, neither in the file nor in its log, and make none.
+        read_only: change nothing, neither in the file nor in its log, and make none. Its format may be an older one,
+            then: `upgrade` comes first where that matters.
 
     Raises:
         AlreadyInUseError: another process has it open; the text says which.
         UnreadableFileError: the file or its log is damaged.
-        DamagedFileError: it is not a database of this format.
-        FootfallError: the file can't be made or opened.
+        DamagedFileError: Footfall did not make it, or a newer Footfall did.
+        FootfallError: the file can't be made, opened or migrated.
     """
     try:
         check_directory(path.parent)
@@ -90,7 +65,9 @@ def open_database(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConn
         raise FootfallError(f"{error.filename or path} can't be opened (database.url): {error.strerror}.") from error
     try:
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
-        _check_format(connection, path)
+        version = _format_of(connection, path)
+        if not read_only and version < FORMAT:
+            _migrate(connection, path, version)
     except duckdb.Error as error:
         connection.close()
         raise _refusal(path, error) from error
@@ -98,6 +75,14 @@ def open_database(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConn
         connection.close()
         raise
     return connection
+
+
+def upgrade(path: Path) -> None:
+    """Migrate a database of an older format, and leave any other alone; the errors are those of `open_database`."""
+    with closing(open_database(path, read_only=True)) as connection:
+        if _format_of(connection, path) == FORMAT:
+            return
+    open_database(path).close()
 
 
 def open_mended(path: Path) -> duckdb.DuckDBPyConnection:
@@ -177,8 +162,8 @@ def _make(path: Path) -> None:
         left.unlink(missing_ok=True)
     with closing(_connect(unfinished)) as connection:
         connection.begin()
-        connection.execute(_SCHEMA)
-        connection.execute("INSERT INTO format VALUES (?)", [_FORMAT])
+        connection.execute(TABLES)
+        connection.execute("INSERT INTO format VALUES (?)", [FORMAT])
         connection.commit()
         connection.execute("CHECKPOINT")
     secure_file(unfinished)
@@ -186,14 +171,37 @@ def _make(path: Path) -> None:
     sync(path.parent)
 
 
-def _check_format(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+def _format_of(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
+    """The number of its format, which is the present one or an older one."""
     tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
     versions = connection.execute("SELECT version FROM format").fetchall() if "format" in tables else []
-    if versions != [(_FORMAT,)]:
-        found = f"has format {versions[0][0]}" if versions else "was not made by Footfall"
+    if len(versions) != 1:
+        raise DamagedFileError(f"{path} was not made by Footfall. Name another file (database.url).")
+    [(version,)] = versions
+    if not 1 <= version <= FORMAT:
         raise DamagedFileError(
-            f"{path} {found}; this Footfall reads format {_FORMAT}. Name another file (database.url)."
+            f"{path} has format {version}, and this Footfall reads formats 1 to {FORMAT}: a newer one made it. Start "
+            "that one again, or name another file (database.url)."
         )
+    return int(version)
+
+
+def _migrate(connection: duckdb.DuckDBPyConnection, path: Path, version: int) -> None:
+    """Do what `migrate` does, if there is room for it: a checkpoint that fails would make the database unusable."""
+    needed = path.stat().st_size
+    if shutil.disk_usage(path.parent).free < needed:
+        raise FootfallError(
+            f"{path} has format {version} and is to be migrated to format {FORMAT}, which needs {needed:,} bytes of "
+            "free disk. Make room, and start again."
+        )
+    try:
+        migrate(connection, path, version)
+    except duckdb.Error as error:
+        if is_unreadable(error):
+            raise
+        raise FootfallError(
+            f"{path} can't be migrated to format {FORMAT} now, and is as it was: {first_line(error)}. Start again."
+        ) from error
 
 
 def _refusal(path: Path, error: duckdb.Error) -> FootfallError:

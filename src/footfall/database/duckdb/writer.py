@@ -5,8 +5,9 @@ and never by DuckDB in the midst of a commit. `safe_sequence` is the position th
 the queue can fill the gap even when the log of a crashed process is lost.
 
 A salt (`footfall.database.salts`) is forgotten 48 hours after it was made: its row is deleted, and its bytes leave the
-file as the next checkpoints write over them. From then on nobody, the owner of the file included, can tell which
-address a visitor had. An event that comes later for such a day gets a new salt, so its visitor counts as another one.
+file as the next checkpoints write over them. From then on nobody, the owner of the file included, can compute the
+visitor number of an address (what the visits log still tells is in docs/security.md). An event that comes later for
+such a day gets a new salt, so its visitor counts as another one.
 """
 
 import secrets
@@ -22,9 +23,10 @@ import duckdb
 import msgspec
 
 from footfall.database.duckdb.file import first_line, is_unreadable, log_of
-from footfall.database.enrich import COLUMNS, SALT_BYTES
+from footfall.database.enrich import SALT_BYTES
 from footfall.database.rows import DUPLICATE_AGE, SeenIds, keys_in, rows_of
 from footfall.database.salts import SALT_AGE, Salts, Steadiness, running_time
+from footfall.database.schema import NAMES
 from footfall.errors import DamagedFileError, UnreadableFileError
 from footfall.failpoint import Failpoint, reach
 from footfall.queue.base import Batch, Progress, SinkReport
@@ -119,7 +121,7 @@ class DuckdbSink:
         entries = [entries_of(batch) for batch in batches]
         with self._transaction():
             seen = self._event_ids.look_up(keys_in(entries))
-            with self._db.appender("events", columns=list(COLUMNS)) as events:
+            with self._db.appender("events", columns=list(NAMES)) as events:
                 for batch, batch_entries in zip(batches, entries, strict=True):
                     before = moved.get(batch.source) or self._positions.get(batch.source, Progress())
                     added = rows_of(batch, batch_entries, before, self._salts, seen, settings=self._settings)

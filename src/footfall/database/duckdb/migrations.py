@@ -1,0 +1,107 @@
+"""Migrations: how a DuckDB file of an earlier format becomes one of the present format, where it is.
+
+Each is one transaction, which ends by noting its number in the table `format`. So a file has one format or the next,
+whatever ends the process. The statements are those of their time: they do not follow `footfall.database.schema`, and
+one that has been released never changes. A test brings a file of the first format here and finds the present schema.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import duckdb
+from msgspec import Struct
+
+from footfall.failpoint import Failpoint, reach
+
+_RANGE_ROWS: Final = 1_000_000
+"""A statement changes so many rows, so that there is progress to tell."""
+_TELL_S: Final = 5.0
+
+_log = logging.getLogger(__name__)
+
+Progress = Callable[[float], None]
+"""Called now and then with the part that is done, up to 1."""
+
+
+class Migration(Struct, frozen=True):
+    """One step to a newer format.
+
+    Attributes:
+        number: the format that it makes, of a file that has the one before.
+        purpose: what changes, for the log.
+        run: does it, within a transaction.
+    """
+
+    number: int
+    purpose: str
+    run: Callable[[duckdb.DuckDBPyConnection, Progress], None]
+
+
+def _forget_receipt(connection: duckdb.DuckDBPyConnection, progress: Progress) -> None:
+    """Keep the second in which something was received, and no more: see docs/security.md.
+
+    Where `time` differs from `received_at`, it is what a client gave, and stays.
+    """
+    [(end,)] = connection.execute("SELECT coalesce(max(rowid) + 1, 0) FROM events").fetchall()
+    for start in range(0, end, _RANGE_ROWS):
+        connection.execute(
+            "UPDATE events SET time = date_trunc('second', time) WHERE time = received_at AND rowid >= ? AND rowid < ?",
+            [start, start + _RANGE_ROWS],
+        )
+        progress(min(1.0, (start + _RANGE_ROWS) / end))
+    connection.execute("ALTER TABLE events DROP COLUMN received_at")
+    connection.execute("UPDATE event_ids SET seen_at = date_trunc('second', seen_at)")
+
+
+MIGRATIONS: Final = (Migration(2, "times of receipt are kept to the second, once", _forget_receipt),)
+"""Ascending, without a gap."""
+
+FORMAT: Final = MIGRATIONS[-1].number
+"""The format of a file that is made now."""
+
+
+def migrate(connection: duckdb.DuckDBPyConnection, path: Path, version: int) -> None:
+    """Bring a file up to `FORMAT`; after an error it is as the last migration that was done left it.
+
+    Args:
+        connection: to the file, for writing.
+        path: of the file, for the log.
+        version: the format that it has.
+
+    Raises:
+        duckdb.Error: that can't be done now.
+    """
+    for migration in MIGRATIONS:
+        if migration.number <= version:
+            continue
+        name = f"{path}: migration to format {migration.number}"
+        _log.info("%s: %s", name, migration.purpose)
+        began = time.monotonic()
+        connection.begin()
+        try:
+            migration.run(connection, _teller(name))
+            connection.execute("UPDATE format SET version = ?", [migration.number])
+            reach(Failpoint.MIGRATION_MADE)
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+        reach(Failpoint.MIGRATION_COMMITTED)
+        connection.execute("CHECKPOINT")
+        _log.info("%s: done in %.1f s", name, time.monotonic() - began)
+
+
+def _teller(name: str) -> Progress:
+    """Writes to the log how far it has come, every few seconds."""
+    told_at = time.monotonic()
+
+    def tell(part: float) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at > _TELL_S:
+            _log.info("%s: %.0f %%", name, 100 * part)
+            told_at = time.monotonic()
+
+    return tell
