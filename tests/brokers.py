@@ -68,6 +68,10 @@ class Broker(Protocol):
         """Start it, again with the data it had, and wait until it answers. Private ones only."""
         ...
 
+    def freeze(self) -> None:
+        """SIGSTOP it: connections stay, and nothing is answered any more. Private ones only."""
+        ...
+
     def kill(self) -> None:
         """SIGKILL it, if it runs, and wait until it has gone. Private ones only."""
         ...
@@ -100,6 +104,10 @@ class Kafka:
     def start(self) -> None:
         environment = {"FOOTFALL_TEST_KAFKA": self._address, "FOOTFALL_TEST_KAFKA_DIR": str(self._directory)}
         run_service("services-kafka", environment)
+
+    def freeze(self) -> None:
+        assert self._directory is not None
+        os.kill(int((self._directory / "pid").read_text()), signal.SIGSTOP)
 
     def kill(self) -> None:
         assert self._directory is not None
@@ -152,6 +160,10 @@ class RabbitMQ:
         assert self._directory is not None
         names = self._directory.glob("data/*/coordination/*/names.dets")
         return any(b"rabbit_stream_coordinator" in file.read_bytes() for file in names)
+
+    def freeze(self) -> None:
+        assert self._directory is not None
+        os.kill(int((self._directory / "pid").read_text()), signal.SIGSTOP)
 
     def kill(self) -> None:
         assert self._directory is not None

@@ -323,6 +323,20 @@ def test_broker_that_is_not_there_is_told_in_time(private: Broker) -> None:
     assert time.monotonic() - began < PUBLISH_S
 
 
+def test_broker_that_hangs_is_given_up(private: Broker) -> None:
+    """One that keeps its connections and says nothing more: `publish` raises, and neither side waits to be let go."""
+    private.start()
+    url = private.url(new_topic())
+    with closing(open_publisher(url)) as publisher, closing(open_assigned(url)) as subscription:
+        publisher.publish("source", b"value")
+        read(subscription, 1)
+
+        private.freeze()
+
+        with pytest.raises(OSError, match=r".+"):
+            publisher.publish("source", b"value")
+
+
 def test_confirmed_outlives_the_brokers_death(private: Broker, caplog: pytest.LogCaptureFixture) -> None:
     """While it is away nothing is confirmed or given; once it is back both sides go on by themselves."""
     private.start()

@@ -72,6 +72,7 @@ class Connection:
     def __init__(self, parameters: pika.ConnectionParameters) -> None:
         self._error: BaseException | None = None
         self._alarm: str | None = None
+        self._is_silent = False
         self._asking: Channel | None = None
         self._refusals: list[BaseException] = []
         self._publishing: Channel | None = None
@@ -172,6 +173,7 @@ class Connection:
         if tags & self._unconfirmed:
             if self._alarm is not None:
                 raise BlockedError(f"it takes no messages: {self._alarm}")
+            self._is_silent = True
             raise TimeoutError(f"no confirmation within {timeout_s:g} s")
         if tags & self._refused:
             raise OSError("it could not store the message")
@@ -196,10 +198,12 @@ class Connection:
         return Consumption(self, self._pika, queue, on_message, offset=offset, prefetch=prefetch)
 
     def close(self) -> None:
-        """Say goodbye, and wait shortly for the broker's answer."""
-        with suppress(AMQPError):  # it is closed
-            self._pika.close()
-        if not self._work(lambda: self._pika.is_closed, _CLOSE_S):
+        """Say goodbye, and wait shortly for the broker's answer, unless it has left a question unanswered."""
+        if not self._is_silent:
+            with suppress(AMQPError):  # it is closed
+                self._pika.close()
+            self._work(lambda: self._pika.is_closed, _CLOSE_S)
+        if not self._pika.is_closed:
             # There is no public call that hangs up on a broker that does not answer.
             self._pika._terminate_stream(TimeoutError())  # noqa: SLF001
             self._work(lambda: self._pika.is_closed, _CLOSE_S)
@@ -261,6 +265,7 @@ class Connection:
 
     def _demand(self, is_done: Callable[[], object], timeout_s: float, otherwise: str) -> None:
         if not self.wait(is_done, timeout_s):
+            self._is_silent = self._pika.is_open
             raise TimeoutError(f"{otherwise} within {timeout_s:g} s")
 
     def _lose(self, _: object, error: BaseException) -> None:

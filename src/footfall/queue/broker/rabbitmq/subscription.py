@@ -27,6 +27,8 @@ _LAG_S: Final = 5.0
 """From one look at a stream's end to the next, while there is more than the consumer takes."""
 _LAST_S: Final = 1.0
 """How long a stream that says it is empty may take to show that it is not."""
+_CLOSE_S: Final = 2.0
+"""How long the broker may take to confirm the last offsets, which are hints, when this consumer ends."""
 
 _log = logging.getLogger(__name__)
 
@@ -174,10 +176,10 @@ class RabbitSubscription:
     def _resume_stream(self, partition: int) -> str:
         return self._address.group_name(self._group, "resume", partition)
 
-    def _note_resume(self, publishing: Connection) -> None:
+    def _note_resume(self, publishing: Connection, timeout_s: float = CONFIRM_S) -> None:
         with suppress(BlockedError):  # once it takes messages again
             for partition, offset in list(self._resume.items()):
-                publishing.publish([self._resume_stream(partition)], str(offset).encode(), CONFIRM_S)
+                publishing.publish([self._resume_stream(partition)], str(offset).encode(), timeout_s)
                 del self._resume[partition]
 
     def lag(self) -> int:
@@ -186,7 +188,7 @@ class RabbitSubscription:
     def close(self) -> None:
         if self._publishing is not None:
             with suppress(OSError):
-                self._note_resume(self._publishing)
+                self._note_resume(self._publishing, _CLOSE_S)
         self._disconnect()
 
 
