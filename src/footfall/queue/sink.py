@@ -96,6 +96,11 @@ def entries_of(batch: Batch) -> list[Entry] | None:
     try:
         return decode_entries(batch.payload)
     except msgspec.DecodeError as error:
-        raise DamagedFileError(
-            f"batch {batch.sequence} of queue {batch.source} can't be read: {error}. Did a newer Footfall write it?"
-        ) from error
+        raise unreadable(batch, error) from error
+
+
+def unreadable(batch: Batch, error: msgspec.DecodeError) -> DamagedFileError:
+    """What to raise for a batch whose bytes are those that were committed, and yet are no entries."""
+    return DamagedFileError(
+        f"batch {batch.sequence} of queue {batch.source} can't be read: {error}. Did a newer Footfall write it?"
+    )

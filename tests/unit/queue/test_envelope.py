@@ -1,5 +1,7 @@
 """A batch as a broker's message."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,20 +11,21 @@ from footfall.entry import Entry, Event, Hit, decode_entries, drop_entries, enco
 from footfall.queue.base import Batch
 from footfall.queue.broker.envelope import decode_envelope, encode_envelope
 
-COUNTS = st.integers(0, 2**63 - 1)
+NUMBERS = st.integers(0, 2**62)
+COUNTS = st.integers(0, 2**32)
 BATCHES = st.builds(
     Batch,
     source=st.text(max_size=20),
-    sequence=COUNTS,
-    committed_ns=COUNTS,
+    sequence=NUMBERS,
+    committed_ns=NUMBERS,
     count=COUNTS,
     payload=st.binary(),
     is_damaged=st.booleans(),
-    before=COUNTS,
-    joined=st.lists(st.tuples(COUNTS, COUNTS)).map(tuple),
+    before=NUMBERS,
+    joined=st.lists(st.tuples(NUMBERS, COUNTS)).map(tuple),
 )
-ENTRIES: st.SearchStrategy[Entry] = st.builds(Hit, COUNTS, st.none(), st.binary(), st.binary()) | st.builds(
-    Event, COUNTS, st.none(), st.binary(), st.text(), st.text()
+ENTRIES: st.SearchStrategy[Entry] = st.builds(Hit, NUMBERS, st.none(), st.binary(), st.binary()) | st.builds(
+    Event, NUMBERS, st.none(), st.binary(), st.text(), st.text()
 )
 
 
@@ -56,6 +59,28 @@ def test_what_only_begins_well_is_refused(value: bytes) -> None:
     """Bytes that begin like a message and are none."""
     with pytest.raises(ValueError, match="can't be read"):
         decode_envelope(b"FF1\x90" + value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"source": "a" * 129},
+        {"sequence": 2**63 - 1},
+        {"sequence": -1},
+        {"count": 2**33},
+        {"count": -1},
+        {"before": 2**64 - 1},
+        {"committed_ns": -1},
+        {"joined": ((7, -3),)},
+    ],
+    ids=str,
+)
+def test_numbers_that_no_output_can_store_are_refused(change: dict[str, Any]) -> None:
+    """Whoever may publish to a topic could stop an output for good with one such message."""
+    batch = structs.replace(Batch("a", 7, 1, 3, b"payload"), **change)
+
+    with pytest.raises(ValueError, match="can't be read"):
+        decode_envelope(encode_envelope(batch, {}))
 
 
 @given(st.lists(st.lists(ENTRIES, max_size=40), min_size=1, max_size=5))

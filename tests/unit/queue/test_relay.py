@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from footfall.durable.lock import is_held
 from footfall.entry import Hit, decode_entries, encode_entries
+from footfall.errors import DamagedFileError
 from footfall.queue.account import Account, RelayAccount, SourceAccount, read_account
 from footfall.queue.base import Batch, Message, Progress, SinkReport
-from footfall.queue.broker.envelope import decode_envelope
+from footfall.queue.broker.envelope import decode_envelope, encode_envelope
 from footfall.queue.broker.feed import ASSIGNMENT_SUFFIX, BrokerFeed
 from footfall.queue.broker.relay import MESSAGE_BYTES, RELAY, Relay
 from footfall.queue.consumer import consume
@@ -152,7 +153,7 @@ def test_neighbours_go_together(queue: LocalQueue, tmp_path: Path) -> None:
     assert list(range(100)) == output.entries
 
 
-def test_a_unit_has_a_size(queue: LocalQueue) -> None:
+def test_a_message_has_a_size(queue: LocalQueue) -> None:
     """What is larger is several messages; one batch is never cut."""
     log = Log()
     for _ in range(4):
@@ -183,7 +184,7 @@ def test_each_entry_comes_once_whatever_the_broker_answers(
     assert list(range(done)) == output.entries
 
 
-def test_a_unit_published_again_is_the_same(queue: LocalQueue) -> None:
+def test_a_message_published_again_is_the_same(queue: LocalQueue) -> None:
     """Though more is there by then: a sink may know a unit by its name."""
     log = Log()
     fill(queue, 0, 5)
@@ -234,7 +235,7 @@ def test_an_output_that_was_filled_without_a_broker_goes_on_where_it_is(tmp_path
 
 
 @pytest.mark.parametrize("known", [0, 2])
-def test_units_that_are_cut_anew_bring_each_entry_once(queue: LocalQueue, tmp_path: Path, known: int) -> None:
+def test_batches_that_are_joined_anew_bring_each_entry_once(queue: LocalQueue, tmp_path: Path, known: int) -> None:
     """A queue that was mended, or comes from a backup, may not tell which there were, or tell of old ones."""
     log, output = Log(), Output()
     fill(queue, 0, known)
@@ -253,7 +254,7 @@ def test_units_that_are_cut_anew_bring_each_entry_once(queue: LocalQueue, tmp_pa
     assert list(range(8)) == output.entries
 
 
-def test_a_unit_of_which_the_queue_has_lost_all_stops_nothing(queue: LocalQueue, tmp_path: Path) -> None:
+def test_a_message_of_which_the_queue_has_lost_all_stops_nothing(queue: LocalQueue, tmp_path: Path) -> None:
     """It was to be published when the file was damaged; what came after it is."""
     log, output = Log(), Output()
     fill(queue, 0, 1)
@@ -371,3 +372,14 @@ def test_a_relay_is_done_with_what_the_broker_has(queue: LocalQueue) -> None:
     with closing(Relay(log, fix, ignore)) as relay:
         relay.write(queue.read(0))
         assert {queue.source: Progress(queue.last_sequence(), queue.last_sequence(), 3)} == relay.progress()
+
+
+def test_message_whose_entries_are_none_stops_the_output(tmp_path: Path) -> None:
+    """A newer Footfall may have written it: nothing is skipped, and the error says what to look at."""
+    log, output = Log(), Output()
+    output.positions = {"a": Progress(1, 1, 1)}
+    strange = Batch("a", 2, 1, 2, b"no entries", joined=((1, 1), (2, 1)))
+    log.messages = [encode_envelope(strange, {})]
+
+    with pytest.raises(DamagedFileError, match=r"batch 2 of queue a can't be read: .*newer Footfall"):
+        drain(log, output, tmp_path)

@@ -4,31 +4,40 @@ Message format: the bytes `FF1`, then a MessagePack array of `source`, `sequence
 `is_damaged` (see `Batch`), the CRC-32 of the payload (zlib's), the `context`, the payload, and `joined`. The context is
 the trace context of the batch, W3C's headers by name; empty where nothing is traced. A new field is added at the end,
 with a default.
+
+The checksum shows what was damaged on the way, and the types keep numbers within what an output can store. Neither
+proves who published a message: whoever may publish can write a batch in any source's name.
 """
 
 import zlib
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from footfall.queue.base import Batch
 
 _MAGIC = b"FF1"
 
+_Source = Annotated[str, Meta(max_length=128)]
+_Number = Annotated[int, Meta(ge=0, le=2**62)]
+"""So that the sum of two fits a database's 64 bits."""
+_Count = Annotated[int, Meta(ge=0, le=2**32)]
+
 
 class Envelope(Struct, frozen=True, array_like=True):
     """See the module's text."""
 
-    source: str
-    sequence: int
-    committed_ns: int
-    count: int
-    before: int
+    source: _Source
+    sequence: _Number
+    committed_ns: _Number
+    count: _Count
+    before: _Number
     is_damaged: bool
     checksum: int
     context: dict[str, str]
     payload: bytes
-    joined: tuple[tuple[int, int], ...] = ()
+    joined: tuple[tuple[_Number, _Count], ...] = ()
 
     def batch(self) -> Batch:
         """The batch; damaged if its payload is no longer what was published."""

@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from msgspec import Struct, structs
 
 from footfall.durable.lock import Presence
@@ -15,6 +16,7 @@ from footfall.entry import drop_entries
 from footfall.queue.account import Account, SourceAccount, write_account
 from footfall.queue.base import Batch, Message, Progress, Subscription
 from footfall.queue.broker.envelope import decode_envelope
+from footfall.queue.sink import unreadable
 
 POLL_S: Final = 0.05
 """How long to wait for a message when there is nothing to write."""
@@ -180,9 +182,15 @@ def trim_batch(batch: Batch, sequence: int) -> Batch:
 
     Usually such a batch begins where an output's position is. It begins earlier when the same batches were joined
     differently the first time they were delivered.
+
+    Raises:
+        DamagedFileError: as `entries_of`.
     """
     gone = sum(count for place, count in batch.joined if place <= sequence)
     if not gone or batch.sequence <= sequence:
         return batch
-    payload = batch.payload if batch.is_damaged else drop_entries(batch.payload, gone)
+    try:
+        payload = batch.payload if batch.is_damaged else drop_entries(batch.payload, gone)
+    except msgspec.DecodeError as error:
+        raise unreadable(batch, error) from error
     return structs.replace(batch, count=batch.count - gone, payload=payload, before=batch.before + gone)
