@@ -185,7 +185,7 @@ def test_each_entry_comes_once_whatever_the_broker_answers(
 
 
 def test_a_message_published_again_is_the_same(queue: LocalQueue) -> None:
-    """Though more is there by then: a sink may know a unit by its name."""
+    """Though more has come by then: a sink may recognise a message by its source and sequence."""
     log = Log()
     fill(queue, 0, 5)
     log.fails = [True]
@@ -221,7 +221,7 @@ def test_an_output_from_a_backup_gets_what_is_kept_again(queue: LocalQueue, tmp_
 
 
 def test_an_output_that_was_filled_without_a_broker_goes_on_where_it_is(tmp_path: Path) -> None:
-    """A unit may begin before that place, for the relay knows nothing of it."""
+    """A message may begin before that place, for the relay knows nothing of it."""
     log, output = Log(), Output()
     with closing(LocalQueue(tmp_path / "queue", sinks=["visit_log"], durability="memory")) as queue:
         fill(queue, 0, 5)
@@ -280,7 +280,7 @@ def test_what_the_broker_no_longer_has_is_counted_as_lost(queue: LocalQueue, tmp
     relay_all(queue, log)
     fill(queue, 5, 9)
     relay_all(queue, log)
-    log.first = 2  # the first unit is there twice: its relay ended before it could say that it was confirmed
+    log.first = 2  # the first message is there twice: its relay ended before it could say that it was confirmed
 
     drain(log, output, tmp_path)
 
