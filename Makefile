@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check bench services containers crash crash-cluster fuzz lock clean
+.PHONY: serve test test-timed check bench services containers crash crash-cluster fuzz lock clean
 
 serve: $(VENV)/.installed ## install into .venv and run the whole system on this machine
 	@exec $(BIN)/footfall serve
 
 test: check ## install, lint, type-check and pass the tests
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+test-timed: $(VENV)/.installed-dev ## the tests that measure time, which assert it then; on a machine that does nothing else
+	FOOTFALL_TEST_TIMED=1 $(BIN)/pytest tests/fault/test_bad_clients.py tests/integration/test_serve.py \
+		tests/integration/test_collecting.py
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check

@@ -28,6 +28,8 @@ START_S = 60.0
 """What a start may take on a machine that is busy with other tests."""
 ANSWER_S = 30.0
 """What an answer may take there."""
+IS_TIMED = os.environ.get("FOOTFALL_TEST_TIMED") == "1"
+"""The machine does nothing else, so a promise about time is asserted, too: `make test-timed`."""
 
 
 def free_port() -> int:

@@ -1,8 +1,9 @@
 """Clients that mean no good, against a whole Footfall: others are served, and memory stays bounded.
 
-How others are served is measured: the time from connecting to the whole answer of `/track`, for one visitor after the
-other, first while all is quiet and then under each attack. These machines are shared and noisy, so a quiet 99th
-percentile below 3 ms counts as 3 ms, and the attack has lost if one of a few rounds stays within ten times that.
+During each attack visitors ask for `/track`, one after the other, and each must get its whole answer. How long that
+takes is measured, first while all is quiet and then under the attack, and logged. `make test-timed` asserts it, too: a
+quiet 99th percentile below 3 ms counts as 3 ms, and the attack has lost if one of a few rounds stays within ten times
+that.
 """
 
 import itertools
@@ -19,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from costly import COSTLY
-from harness import START_S, Footfall, eventually, read_answer
+from harness import ANSWER_S, IS_TIMED, START_S, Footfall, eventually, read_answer
 from raw_http import exchange, get, parse_answers, post, read_to_end
 
 SAMPLES = 300
@@ -69,7 +70,7 @@ def p99_ms(footfall: Footfall) -> float:
     waited = []
     for _ in range(SAMPLES):
         started = time.perf_counter()
-        with socket.create_connection(("127.0.0.1", footfall.port), timeout=10) as visitor:
+        with socket.create_connection(("127.0.0.1", footfall.port), timeout=ANSWER_S) as visitor:
             visitor.sendall(wire)
             [answer] = parse_answers(read_to_end(visitor))
         waited.append((time.perf_counter() - started) * 1_000)
@@ -84,11 +85,11 @@ def others_served(footfall: Footfall, attack: str) -> Iterator[Callable[[], None
     quiet_ms = max(FLOOR_MS, p99_ms(footfall))
 
     def check() -> None:
-        attacked_ms: list[float] = []
-        while len(attacked_ms) < ROUNDS and min(attacked_ms, default=1e9) > TOLERANCE * quiet_ms:
+        attacked_ms = [p99_ms(footfall)]
+        while IS_TIMED and len(attacked_ms) < ROUNDS and min(attacked_ms) > TOLERANCE * quiet_ms:
             attacked_ms.append(p99_ms(footfall))
         _log.info("%s: p99 of /track %.1f ms, quiet %.1f ms", attack, min(attacked_ms), quiet_ms)
-        assert min(attacked_ms) <= TOLERANCE * quiet_ms, attacked_ms
+        assert min(attacked_ms) <= TOLERANCE * quiet_ms or not IS_TIMED, attacked_ms
 
     yield check
 

