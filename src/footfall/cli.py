@@ -3,18 +3,15 @@
 import importlib
 import os
 import sys
-from contextlib import closing
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from footfall import __version__, config, service
-from footfall.commands.import_log import ImportReport, import_log
-from footfall.commands.logfile import LogFile
-from footfall.errors import BadUsageError, FootfallError
-from footfall.processes.parts import COLLECTOR, REPORTING, ROLES, STORAGE, open_queue
-from footfall.queue.local.store import LocalQueue
+from footfall.errors import FootfallError
+from footfall.processes.parts import COLLECTOR, REPORTING, ROLES, STORAGE
 from footfall.settings import Settings
 from footfall.telemetry import configure_logging
 
@@ -25,13 +22,21 @@ settings_option = click.option(
     help=f"Read settings from FILE instead of {config.FILE_NAME} in the working directory.",
 )
 
-_LATER = {"export": "footfall.cli_database", "rebuild": "footfall.cli_database"}
+_LATER = {
+    "export": ("footfall.cli_database", "export"),
+    "import": ("footfall.cli_import", "import_"),
+    "rebuild": ("footfall.cli_database", "rebuild"),
+}
 """Commands whose module is imported when they are called: `serve` must not have DuckDB in a collector's memory."""
 
 _UMASK = 0o077
 """What libraries make (DuckDB's files, for one) is nobody else's, either."""
-_IMPORT_SHARE = 0.75
-"""Of `queue.max_bytes`: when an import fills the queue, it is the import that waits, and hits find room."""
+
+
+def progress_bar(length: int, label: str) -> AbstractContextManager[Any]:
+    """A progress bar on a terminal; nothing where standard error goes elsewhere."""
+    is_seen = sys.stderr.isatty() and length > 0
+    return click.progressbar(length=length, label=label, file=sys.stderr, hidden=not is_seen)
 
 
 class _Group(click.Group):
@@ -43,7 +48,8 @@ class _Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _LATER:
             return super().get_command(ctx, cmd_name)
-        command: click.Command = getattr(importlib.import_module(_LATER[cmd_name]), cmd_name)
+        module, name = _LATER[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
@@ -120,87 +126,6 @@ def run(roles: tuple[str, ...], settings_path: Path | None) -> None:
     footfall run processor reporting
     """  # noqa: D301 - the \b is click's mark for lines that are not to be wrapped
     _run(config.load(settings_path).settings, tuple(role for role in ROLES if role in roles))
-
-
-@main.command(name="import")
-@click.argument("log_path", metavar="FILE", type=click.Path(path_type=Path))
-@click.option("--site-id", required=True, help="The site whose log this is, 1 to 128 characters.")
-@click.option(
-    "--only-pages",
-    is_flag=True,
-    help="Count only successful GETs of documents: no images, styles, scripts, redirects or errors.",
-)
-@click.option("--again", is_flag=True, help="Count lines that an earlier import has counted once more.")
-@settings_option
-def import_(log_path: Path, site_id: str, *, only_pages: bool, again: bool, settings_path: Path | None) -> None:
-    """Count the visits in an existing access log.
-
-    FILE is in Combined Log Format, as Apache and nginx write it, plain or gzip:
-
-    \b
-    192.0.2.1 - - [17/May/2015:10:05:03 +0000] "GET /about HTTP/1.1" 200 512 "https://news.example/" "Mozilla/5.0"
-
-    Each line becomes one page view with its own time, address, referrer and user agent. A line that can't be read is
-    skipped; the summary says how many there are, why, and where.
-
-    Import while Footfall runs, if you like. If the import is interrupted, run the same command again: it resumes where
-    it stopped. A log that has grown is imported from there on; no line is counted twice.
-    """  # noqa: D301 - as above
-    settings = config.load(settings_path).settings
-    _check_site(settings, site_id)
-    with (
-        LogFile(log_path) as log,
-        closing(_queue_for_import(settings)) as queue,
-        click.progressbar(length=log.size, label=log_path.name, file=sys.stderr) as bar,
-    ):
-        report = import_log(
-            log,
-            queue,
-            site_id=site_id,
-            only_pages=only_pages,
-            again=again,
-            on_progress=bar.update,
-            on_wait=lambda error: click.echo(f"\nwaiting for a running Footfall to make room: {error}", err=True),
-        )
-    click.echo(_summary(report))
-    if report.lines and not report.sent and not only_pages:
-        click.echo(
-            f"footfall: no line of {log_path} is in Combined Log Format (footfall import --help shows one)", err=True
-        )
-    if report.error is not None:
-        raise FootfallError(report.error)
-
-
-def _check_site(settings: Settings, site_id: str) -> None:
-    """Say so where a log is about to count for a site that nobody has listed: the id may be misspelt."""
-    is_strict = settings.collector.only_known_sites
-    if site_id in settings.sites or not (settings.sites or is_strict):
-        return
-    known = ", ".join(settings.sites) or "none"
-    if is_strict:
-        raise BadUsageError(
-            f"The site {site_id} is not among the sites in the settings, and collector.only_known_sites is on. Known "
-            f"are: {known}. Add it under sites, or correct --site-id."
-        )
-    click.echo(
-        f"footfall: {site_id} is not among the sites in the settings (sites: {known}); importing all the same", err=True
-    )
-
-
-def _queue_for_import(settings: Settings) -> LocalQueue:
-    service.prepare(settings)
-    return open_queue(settings, share=_IMPORT_SHARE)
-
-
-def _summary(report: ImportReport) -> str:
-    lines = [f"{report.sent:,} hits sent"]
-    if report.already:
-        lines[0] += f"; {report.already:,} lines had been imported before (--again counts them again)"
-    for reason, skipped in sorted(report.skipped.items()):
-        numbers = ", ".join(f"{number:,}" for number in skipped.lines)
-        more = ", ..." if skipped.count > len(skipped.lines) else ""
-        lines.append(f"{skipped.count:,} skipped: {reason} (line {numbers}{more})")
-    return "\n".join(lines)
 
 
 @main.command(name="config")

@@ -1,6 +1,5 @@
 """Those commands of `footfall` that open the database, which nobody else may have open meanwhile."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -9,7 +8,7 @@ import click
 import duckdb
 
 from footfall import config, service
-from footfall.cli import settings_option
+from footfall.cli import progress_bar, settings_option
 from footfall.commands.export import Export, count_events, write_export
 from footfall.commands.logfile import LogFile
 from footfall.commands.rebuild import NOT_REBUILT, RebuildReport, find_logs, rebuild_from_export, rebuild_from_logs
@@ -50,7 +49,7 @@ def export(export_path: Path, settings_path: Path | None) -> None:
     with (
         _database_lock(settings),
         closing(_opened(path)) as database,
-        click.progressbar(length=count_events(database), label=export_path.name, file=sys.stderr) as bar,
+        progress_bar(count_events(database), export_path.name) as bar,
     ):
         count = write_export(database, export_path, on_progress=bar.update)
     click.echo(f"{count:,} events exported")
@@ -199,7 +198,7 @@ def _site(pair: str) -> tuple[str, str]:
 @contextmanager
 def _bar(length: int) -> Iterator[Callable[[int], None]]:
     """A progress bar of `length` bytes, and what moves it on by so many; it is full when the block is done."""
-    with click.progressbar(length=length, label="rebuild", file=sys.stderr) as bar:
+    with progress_bar(length, "rebuild") as bar:
         yield bar.update
         # What the queue takes on disk is more than what is read out of it.
         bar.update(max(0, length - bar.pos))

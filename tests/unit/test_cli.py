@@ -51,14 +51,26 @@ def test_the_line_that_is_shown_can_be_imported(place: Path) -> None:
 
 
 def test_a_file_that_is_no_access_log_is_told(place: Path) -> None:
-    """The summary alone would leave open what is wrong with each line."""
+    """Nothing is sent, of other files neither, and the formats that are understood are named."""
     (place / "notes.txt").write_text("hello\nworld\n")
-    result = call("import", "notes.txt", "--site-id", "my-site")
-    assert "no line of notes.txt is in Combined Log Format" in result.stderr
-    assert "2 skipped: no address (line 1, 2)" in result.stdout
+    (place / "access.log").write_text(LINE + "\n")
+    result = call("import", "access.log", "notes.txt", "--site-id", "my-site")
+    assert (2, "") == (result.exit_code, result.stdout)
+    assert "notes.txt is in no format that is understood" in result.stderr
+    assert "Combined Log Format" in result.stderr
 
-    (place / "access.log").write_text("hello\n" + LINE + "\n")
-    assert "Combined" not in call("import", "access.log", "--site-id", "my-site").stderr
+
+def test_an_import_says_what_it_took_for_granted(place: Path) -> None:
+    """The format, and which host is the site's own; each of several files has its summary."""
+    (place / "one.log").write_text(LINE + "\n" + LINE.replace("/about", "/a.css") + "\n")
+    (place / "two.log").write_text("www.example.com:80 " + LINE + "\n")
+    (place / "none.log").touch()
+    result = call("import", "one.log", "two.log", "none.log", "--site-id", "my-site")
+    assert "one.log: 2 hits sent\ntwo.log: 1 hits sent\nnone.log is empty\n" == result.stdout
+    assert [
+        "one.log: Combined Log Format. Its pages are on news.example, which is no source (--host).",
+        "two.log: Combined Log Format behind a virtual host",
+    ] == result.stderr.splitlines()
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,20 @@
-r"""Lines of an access log in Combined Log Format, as Apache and nginx write it. Pure: bytes in, a `LogLine` out.
+r"""Lines of an access log as Apache and nginx write them by default. Pure: bytes in, a `LogLine` out.
 
     192.0.2.1 - - [17/May/2015:10:05:03 +0000] "GET /about?x=1 HTTP/1.1" 200 512 "https://news.example/" "Mozilla/5.0"
 
-Apache: `"%h %l %u %t \"%r\" %>s %b \"%{Referer}i\" \"%{User-Agent}i\""`
-(https://httpd.apache.org/docs/2.4/mod/mod_log_config.html), nginx: its built-in `combined`
-(https://nginx.org/en/docs/http/ngx_http_log_module.html). Fields that a site has added after the user agent are
-passed over. Quoted fields are escaped: Apache writes `\"`, `\\`, `\b`, `\n`, `\r`, `\t`, `\v` and `\xHH`, nginx `\xHH`
-alone. Common Log Format has neither referrer nor user agent, so its lines are malformed here.
+That is Combined Log Format, Apache's `"%h %l %u %t \"%r\" %>s %b \"%{Referer}i\" \"%{User-Agent}i\""`
+(https://httpd.apache.org/docs/2.4/mod/mod_log_config.html) and nginx's built-in `combined`
+(https://nginx.org/en/docs/http/ngx_http_log_module.html). Common Log Format ends with the size. Before either there may
+be the virtual host, with its port or without, as in Debian's `vhost_combined`. Fields that a site has added at the end
+are passed over. Quoted fields are escaped: Apache writes `\"`, `\\`, `\b`, `\n`, `\r`, `\t`, `\v` and `\xHH`, nginx
+`\xHH` alone.
 """
 
 import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
+from typing import Final
 
 from msgspec import Struct
 
@@ -19,22 +22,90 @@ _QUOTED = rb'[^"\\]*(?:\\.[^"\\]*)*'
 
 # A line, piece by piece, and what is wrong with one that ends or differs there. No two neighbouring repeats can match
 # the same bytes, so that a long hostile line takes linear time.
-_PIECES = (
-    (rb"(?P<address>[0-9A-Fa-f:.]+(?:%[\w.-]+)?|[\w.-]+|unix:) ", "no address"),
+_ADDRESS = rb"(?P<address>[0-9A-Fa-f:.]+(?:%[\w.-]+)?|[\w.-]+|unix:) "
+_HOST_AND_ADDRESS = (
+    (rb"(?:(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?) ", "no virtual host"),
+    # A name or an address: else a user's name with a blank in it would be taken for the rest of a line without a host.
+    (rb"(?=[^ ]*[.:])" + _ADDRESS, "no address"),
+)
+_REQUEST = (
     (rb"[^ ]+ [^\[]+\[", "no time"),
     (rb"(?P<minute>\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d):(?P<second>\d\d) (?P<offset>[+-]\d{4})\] ", "no time"),
     (rb'"', "no request"),
     (rb"(?P<request>" + _QUOTED + rb')"', "no closing quote of the request"),
     (rb" (?P<status>\d{3}) ", "no status"),
     (rb"(?P<size>\d{1,19}|-)(?= |\Z)", "no size"),
+)
+_NO_HEADERS = ((rb'(?! ")', "a referrer that is not whole"),)
+_HEADERS = (
     (rb' "', "no referrer"),
     (rb"(?P<referrer>" + _QUOTED + rb')"', "no closing quote of the referrer"),
     (rb' "', "no user agent"),
     (rb"(?P<user_agent>" + _QUOTED + rb')"', "no closing quote of the user agent"),
     (rb"(?= |\Z)", "no space after the user agent"),
 )
-_LINE = re.compile(b"".join(piece for piece, _ in _PIECES), re.DOTALL)
-_REASONS = tuple((re.compile(piece, re.DOTALL), reason) for piece, reason in _PIECES)
+
+_Pieces = tuple[tuple[bytes, str], ...]
+
+
+class LogFormat:
+    """What the lines of a log hold.
+
+    Args:
+        name: for a person.
+        pieces: each a pattern, and what is wrong with a line that does not go on with it.
+
+    Attributes:
+        name: as above.
+        line: matches a line.
+        has_host: a line begins with the virtual host.
+        has_headers: it has a referrer and a user agent.
+    """
+
+    def __init__(self, name: str, pieces: _Pieces) -> None:
+        self.name = name
+        self.line = re.compile(b"".join(piece for piece, _ in pieces), re.DOTALL)
+        self.has_host = "host" in self.line.groupindex
+        self.has_headers = "referrer" in self.line.groupindex
+        self._reasons = [(re.compile(piece, re.DOTALL), reason) for piece, reason in pieces]
+
+    def reason_against(self, line: bytes) -> str:
+        """What is wrong with a line that does not match: the first piece that is not there."""
+        if not line.strip():
+            return "blank"
+        position = 0
+        for piece, reason in self._reasons:
+            match = piece.match(line, position)
+            if match is None:
+                return reason
+            position = match.end()
+        raise AssertionError("every piece matches, so the line does")
+
+
+_PLAIN: _Pieces = ((_ADDRESS, "no address"),)
+
+COMBINED: Final = LogFormat("Combined Log Format", (*_PLAIN, *_REQUEST, *_HEADERS))
+COMMON: Final = LogFormat("Common Log Format", (*_PLAIN, *_REQUEST, *_NO_HEADERS))
+HOST_COMBINED: Final = LogFormat(
+    "Combined Log Format behind a virtual host", (*_HOST_AND_ADDRESS, *_REQUEST, *_HEADERS)
+)
+HOST_COMMON: Final = LogFormat("Common Log Format behind a virtual host", (*_HOST_AND_ADDRESS, *_REQUEST, *_NO_HEADERS))
+
+FORMATS: Final = (HOST_COMBINED, COMBINED, HOST_COMMON, COMMON)
+"""Those that are understood. A line that fits several is one of the first: the others leave something out of it."""
+
+
+def recognise(lines: Iterable[bytes]) -> LogFormat | None:
+    """The format that most of `lines` have, or None where none of them has any."""
+    counts = dict.fromkeys(FORMATS, 0)
+    for line in lines:
+        for log_format in FORMATS:
+            if log_format.line.match(line.rstrip(b"\r\n")):
+                counts[log_format] += 1
+                break
+    best = max(FORMATS, key=lambda log_format: counts[log_format])
+    return best if counts[best] else None
+
 
 _NO_ADDRESS = {b"-", b"unix:"}
 """`unix:` is what nginx writes for a client that came through a UNIX socket."""
@@ -78,8 +149,11 @@ class LogLine(Struct, frozen=True, gc=False):
         protocol: `HTTP/1.1`; None for HTTP/0.9, which names none.
         status: of the answer.
         size: bytes of the answer's body; None where the log says `-`.
-        referrer: as it was sent, unescaped; empty where the log says `-`.
+        referrer: as it was sent, unescaped; empty where the log says `-`, or has none.
         user_agent: likewise.
+        host: the virtual host, in lower case and without a port; empty where the log has none.
+        text: what the line is known by: all that the format names. Without the size at the end of a line, of which a
+            log that is being written may have a part only.
     """
 
     address: str | None
@@ -91,6 +165,8 @@ class LogLine(Struct, frozen=True, gc=False):
     size: int | None
     referrer: bytes
     user_agent: bytes
+    host: str = ""
+    text: bytes = b""
 
     @property
     def path(self) -> str:
@@ -103,7 +179,7 @@ class LogLine(Struct, frozen=True, gc=False):
         return path.decode(errors="replace") or "/"
 
 
-def parse_line(line: bytes) -> LogLine:
+def parse_line(line: bytes, log_format: LogFormat = COMBINED) -> LogLine:
     r"""Read one line, with or without its line end.
 
     Raises:
@@ -111,10 +187,13 @@ def parse_line(line: bytes) -> LogLine:
             connection that timed out, `\x16\x03\x01` for TLS on a plain port.
     """
     line = line.rstrip(b"\r\n")
-    match = _LINE.match(line)
+    match = log_format.line.match(line)
     if match is None:
-        raise MalformedLineError(_reason(line))
-    address, minute, second, offset, request, status, size, referrer, user_agent = match.groups()
+        raise MalformedLineError(log_format.reason_against(line))
+    address, minute, second, offset, request, status, size = match.group(
+        "address", "minute", "second", "offset", "request", "status", "size"
+    )
+    referrer, user_agent = match.group("referrer", "user_agent") if log_format.has_headers else (b"-", b"-")
     method, target, protocol = _parse_request(request)
     return LogLine(
         None if address in _NO_ADDRESS else address.decode(),
@@ -126,20 +205,9 @@ def parse_line(line: bytes) -> LogLine:
         None if size == b"-" else int(size),
         _header_value(referrer),
         _header_value(user_agent),
+        match["host"].decode().strip("[]").lower() if log_format.has_host else "",
+        line[: match.end("user_agent" if log_format.has_headers else "status")],
     )
-
-
-def _reason(line: bytes) -> str:
-    """What is wrong with a line that does not match: the first piece that is not there."""
-    if not line.strip():
-        return "blank"
-    position = 0
-    for piece, reason in _REASONS:
-        match = piece.match(line, position)
-        if match is None:
-            return reason
-        position = match.end()
-    raise AssertionError("every piece matches, so the line does")
 
 
 def _parse_request(request: bytes) -> tuple[str, bytes, str | None]:

@@ -5,7 +5,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from footfall.commands.access_log import LogLine, MalformedLineError, parse_line
+from footfall.commands.access_log import (
+    COMBINED,
+    COMMON,
+    HOST_COMBINED,
+    HOST_COMMON,
+    LogFormat,
+    LogLine,
+    MalformedLineError,
+    parse_line,
+    recognise,
+)
 
 APACHE = (
     rb'192.0.2.17 - - [17/May/2015:10:05:03 +0000] "GET /talks/2013/images/kibana.png?v=2 HTTP/1.1" 200 203023 '
@@ -56,6 +66,7 @@ def test_a_line_of_apache_is_read_whole() -> None:
         size=203023,
         referrer=b"http://blog.example/talks/2013/",
         user_agent=b'Mozilla/5.0 (Macintosh; "Intel" Mac OS X 10_9_1) C:\\tools',
+        text=APACHE[:-1],
     )
     assert expected == parse_line(APACHE)
 
@@ -72,6 +83,7 @@ def test_a_line_of_nginx_is_read_whole() -> None:
         size=0,
         referrer=b"",
         user_agent='café "bot"'.encode(),
+        text=NGINX[: NGINX.index(b'" rt=')],
     )
     assert expected == parse_line(NGINX)
 
@@ -252,6 +264,63 @@ def test_escaping_is_undone(
     )
     expected = [b"/?" + query, *(b"" if value == b"-" else value for value in (referrer, user_agent))]
     assert expected == [parsed.target, parsed.referrer, parsed.user_agent]
+
+
+COMMON_LINE = b'192.0.2.1 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 512'
+
+
+@pytest.mark.parametrize(
+    ("written", "expected", "host"),
+    [
+        (APACHE, COMBINED, ""),
+        (NGINX, COMBINED, ""),
+        (COMMON_LINE, COMMON, ""),
+        (COMMON_LINE + b" 0.003", COMMON, ""),
+        (b"www.Shop.example " + APACHE, HOST_COMBINED, "www.shop.example"),
+        (b"shop.example:80 " + APACHE, HOST_COMBINED, "shop.example"),
+        (b"[2001:db8::1]:8443 " + NGINX, HOST_COMBINED, "2001:db8::1"),
+        (b"shop.example:443 crawl-66.bots.example" + APACHE[10:], HOST_COMBINED, "shop.example"),
+        (b"localhost " + COMMON_LINE, HOST_COMMON, "localhost"),
+        (b"shop.example:80 " + COMMON_LINE, HOST_COMMON, "shop.example"),
+        (line(address=b"crawl-66.bots.example"), COMBINED, ""),
+        (line().replace(b" - - ", b" - Jane Doe "), COMBINED, ""),
+    ],
+)
+def test_a_format_is_recognised(written: bytes, expected: LogFormat, host: str) -> None:
+    """Combined or Common, with the virtual host in front, its port, or neither; address and host are told apart."""
+    assert expected is recognise([b"torn", written + b"\n", written + b"\r\n"])
+    parsed = parse_line(written, expected)
+    assert host == parsed.host
+    assert parsed.address in {"192.0.2.1", "192.0.2.17", "2001:db8::7", "crawl-66.bots.example"}
+    assert (COMMON_LINE in written) == (not parsed.user_agent and written.count(b'"') == 2)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        [b"\n", b"hello\n"],
+        [b'{"ts": 1}'],
+        [b"2015-05-17 10:05:03 W3SVC1 192.0.2.1 GET / - 80"],
+        [COMMON_LINE[:-1].rstrip(b"0123456789")],
+        [APACHE[:-3]],
+    ],
+)
+def test_other_formats_are_not_guessed_at(lines: list[bytes]) -> None:
+    """JSON, W3C's format of IIS, and lines that are torn."""
+    assert recognise(lines) is None
+
+
+def test_the_format_is_that_of_most_lines() -> None:
+    """A log may have been written by another format for its first lines."""
+    assert HOST_COMBINED is recognise([COMMON_LINE, b"a.example " + APACHE, b"a.example:80 " + APACHE])
+
+
+@pytest.mark.parametrize("log_format", [COMMON, HOST_COMMON])
+def test_a_line_is_known_without_the_end_that_may_be_cut_off(log_format: LogFormat) -> None:
+    """Of a log that is being written, the last size may be there in part."""
+    whole = (b"a.example " if log_format.has_host else b"") + COMMON_LINE
+    assert parse_line(whole, log_format).text == parse_line(whole[:-1], log_format).text
 
 
 def test_an_unknown_escape_stays() -> None:

@@ -1,13 +1,17 @@
+import bz2
 import gzip
 import tempfile
 import tracemalloc
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from footfall.commands.import_log import ImportReport, import_log
@@ -53,10 +57,16 @@ def open_queue(path: Path, *, max_bytes: int = 1 << 30) -> LocalQueue:
 
 
 def run(
-    path: Path, queue: LocalQueue, *, site_id: str = "site", only_pages: bool = False, again: bool = False
+    path: Path,
+    queue: LocalQueue,
+    *,
+    site_id: str = "site",
+    hosts: Sequence[str] = (),
+    only_pages: bool = False,
+    again: bool = False,
 ) -> ImportReport:
     with LogFile(path) as log:
-        return import_log(log, queue, site_id=site_id, only_pages=only_pages, again=again)
+        return import_log(log, queue, site_id=site_id, hosts=hosts, only_pages=only_pages, again=again)
 
 
 def interrupt_after(calls: int) -> Callable[[object], None]:
@@ -89,7 +99,7 @@ def test_a_line_becomes_the_hit_it_once_was(log: Path, queue: LocalQueue) -> Non
     )
     run(log, queue, site_id="blog")
     received_ns = int(datetime(2015, 5, 17, 8, 5, 3, tzinfo=UTC).timestamp()) * 10**9
-    expected = Hit(received_ns, "203.0.113.9", b"", b'Caf\xe9 "1"', "blog", "/a%20b", None, "")
+    expected = Hit(received_ns, "203.0.113.9", b"", b'Caf\xe9 "1"', "blog", "/a%20b?c=d", None, "")
     assert [expected] == entries_of(queue)
 
 
@@ -113,9 +123,17 @@ def test_lines_that_are_none_are_counted_with_their_numbers(log: Path, queue: Lo
 
 
 def test_only_the_first_line_numbers_of_a_reason_are_kept(log: Path, queue: LocalQueue) -> None:
-    """A log of another format does not fill the memory with line numbers."""
-    log.write_bytes(b"something else\n" * 1_000)
-    assert {"no time": Skipped(1_000, list(range(1, 21)))} == run(log, queue).skipped
+    """A log that holds much else does not fill the memory with line numbers."""
+    log.write_bytes(line(1) + b"something else\n" * 1_000)
+    assert {"no time": Skipped(1_000, list(range(2, 22)))} == run(log, queue).skipped
+
+
+def test_a_log_of_another_format_is_refused(log: Path, queue: LocalQueue) -> None:
+    """Before anything is sent, with the formats that are understood."""
+    log.write_bytes(b'{"request": {"uri": "/"}}\n' * 1_000)
+    with pytest.raises(BadUsageError, match=r"access\.log is in no format .* Common Log Format"):
+        run(log, queue)
+    assert [] == entries_of(queue)
 
 
 def test_an_empty_log_has_no_lines(log: Path, queue: LocalQueue) -> None:
@@ -175,26 +193,34 @@ def test_a_torn_gzip_file_gives_what_is_before_the_tear(log: Path, queue: LocalQ
     assert pages(range(5_000)) == paths_of(queue)
 
 
-def test_a_gzip_file_torn_before_what_was_done_is_another_log(log: Path, queue: LocalQueue) -> None:
-    """Where a file can't be read up to its mark, nothing is taken for done."""
+def test_a_gzip_file_torn_before_what_was_done_brings_nothing_new(log: Path, queue: LocalQueue) -> None:
+    """Where a file can't be read up to its mark, its lines are known one by one."""
     whole = gzip.compress(lines(5_000))
     log.write_bytes(whole)
     run(log, queue)
     log.write_bytes(whole[: len(whole) // 2])
     report = run(log, queue)
-    assert (0, report.lines) == (report.already, report.sent)
+    assert (0, 0) == (report.lines, report.sent)
+    assert report.already > 1_000
     assert report.error is not None
 
 
-@pytest.mark.parametrize("damage", [slice(2, 8), slice(-2_000, -1_000), slice(-8, -4)])
+@pytest.mark.parametrize("damage", [slice(-2_000, -1_000), slice(-8, -4)])
 def test_a_damaged_gzip_file_is_reported(log: Path, queue: LocalQueue, damage: slice) -> None:
-    """A broken header, broken data and a checksum that is wrong are trouble, not a traceback."""
+    """Broken data and a checksum that is wrong are trouble, not a traceback."""
     content = bytearray(gzip.compress(lines(5_000)))
     content[damage] = b"\xff" * len(content[damage])
     log.write_bytes(content)
     report = run(log, queue)
     assert report.error is not None
     assert pages(range(report.sent)) == paths_of(queue)
+
+
+def test_a_file_of_which_nothing_can_be_read_is_refused(log: Path, queue: LocalQueue) -> None:
+    """A broken header leaves no line to look at."""
+    log.write_bytes(b"\x1f\x8b" + b"\xff" * 100)
+    with pytest.raises(BadUsageError, match=r"access\.log can't be read: Unknown compression method"):
+        run(log, queue)
 
 
 def test_an_import_goes_on_where_it_was_interrupted(log: Path, tmp_path: Path) -> None:
@@ -285,30 +311,158 @@ def test_imports_while_a_log_grows_equal_one_of_the_whole(kinds: list[bytes], cu
         queue = open_queue(Path(directory, "queue"))
         for cut in [*sorted(cuts), len(content)]:
             log.write_bytes(content[:cut])
-            run(log, queue)
+            with suppress(BadUsageError):  # perhaps no line is whole
+                run(log, queue)
         assert expected == paths_of(queue)
         queue.close()
 
 
+NUMBERS = st.integers(min_value=0, max_value=40)
+SEGMENTS = st.tuples(
+    NUMBERS,  # where it begins
+    NUMBERS,  # how long it is
+    st.sampled_from([bytes, gzip.compress, bz2.compress]),
+    st.none() | NUMBERS,  # the line before which it is killed
+    st.booleans(),  # whether it may end in order
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(repeats=st.lists(st.integers(min_value=1, max_value=3), min_size=1, max_size=30), segments=st.lists(SEGMENTS))
+def test_any_copies_of_a_log_in_any_order_count_each_line_once(
+    monkeypatch: pytest.MonkeyPatch, repeats: list[int], segments: list[tuple[int, int, Any, int | None, bool]]
+) -> None:
+    """Shorter, longer, cut, compressed and interrupted copies never count a line twice, and the whole log has all.
+
+    Some lines come up to three times: a client that asks for the same page again within a second. A cut between such
+    lines is the one thing that a copy does not tell, so only lines that come once are expected after each step.
+    """
+    monkeypatch.setattr("footfall.commands.import_log._BATCH_HITS", 7)
+    whole = [line(number) for number, times in enumerate(repeats) for _ in range(times)]
+    paths = [f"/page/{number}" for number, times in enumerate(repeats) for _ in range(times)]
+    single = {f"/page/{number}" for number, times in enumerate(repeats) if times == 1}
+    seen: set[str] = set()
+    with tempfile.TemporaryDirectory() as directory, closing(open_queue(Path(directory, "queue"))) as queue:
+        for step, (first, length, pack, kill_at, is_orderly) in enumerate(segments):
+            log = Path(directory, f"access.log.{step}")
+            log.write_bytes(pack(b"".join(whole[first : first + length])))
+            import_until(log, queue, kill_at, is_orderly=is_orderly)
+            if kill_at is None or kill_at >= len(whole[first : first + length]):
+                seen.update(paths[first : first + length])
+            counts = Counter(paths_of(queue))
+            assert counts <= Counter(paths)
+            assert single & seen <= set(counts)
+        last = Path(directory, "access.log")
+        last.write_bytes(b"".join(whole))
+        run(last, queue)
+        assert Counter(paths) == Counter(paths_of(queue))
+        assert 0 == run(last, queue).sent
+
+
+def import_until(log: Path, queue: LocalQueue, line_number: int | None, *, is_orderly: bool) -> None:
+    """Import, killed or told to stop before a line."""
+    asked = count()
+
+    def should_stop() -> bool:
+        is_over = next(asked) == line_number
+        if is_over and not is_orderly:
+            raise Interrupted
+        return is_over
+
+    with LogFile(log) as file, suppress(Interrupted):
+        import_log(file, queue, site_id="site", should_stop=should_stop)
+
+
+def test_lines_that_are_alike_are_told_by_their_number(log: Path, queue: LocalQueue, tmp_path: Path) -> None:
+    """A page asked for three times in a second counts three times, also where the import is interrupted between."""
+    log.write_bytes(line(1) * 3 + line(2))
+    import_until(log, queue, 2, is_orderly=True)
+    assert pages([1, 1]) == paths_of(queue)
+    assert ImportReport(already=2, lines=2, sent=2) == run(log, queue)
+    copy = tmp_path / "copy.log"
+    copy.write_bytes(line(0) + line(1) * 3)
+    assert ImportReport(already=3, lines=1, sent=1) == run(copy, queue)
+
+
+def test_rotated_logs_that_are_imported_together_count_once(log: Path, queue: LocalQueue, tmp_path: Path) -> None:
+    """After rotation the rest of a log is in a file of its own, and a copy of both may be in a third."""
+    rotated, joined = tmp_path / "access.log.1", tmp_path / "all.log"
+    rotated.write_bytes(lines(700))
+    run(rotated, queue)
+    log.write_bytes(lines(800, start=700))
+    joined.write_bytes(rotated.read_bytes() + log.read_bytes())
+    assert ImportReport(already=700, lines=800, sent=800) == run(joined, queue)
+    assert ImportReport(already=800) == run(log, queue)
+    assert pages(range(1_500)) == paths_of(queue)
+
+
+def test_lines_that_are_forgotten_are_told(
+    log: Path, queue: LocalQueue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A queue remembers the newest lines. A copy of older ones counts again, and the report says so."""
+    monkeypatch.setattr("footfall.queue.local.imports._SHARE", 1e-5)
+    log.write_bytes(lines(3_000))
+    run(log, queue)
+    copy = tmp_path / "copy.log"
+    copy.write_bytes(lines(20))
+    assert ImportReport(lines=20, sent=20, uncompared=20) == run(copy, queue)
+    copy.write_bytes(lines(20, start=2_980))
+    assert ImportReport(already=20) == run(copy, queue)
+    assert ImportReport(already=3_000) == run(log, queue)
+
+
+def test_a_log_with_virtual_hosts_says_where_its_pages_are(log: Path, queue: LocalQueue) -> None:
+    """Each line's host goes with it; lines of other hosts are left out when that was asked for."""
+    log.write_bytes(b"www.Blog.example:443 " + line(1) + b"shop.example:443 " + line(2))
+    report = run(log, queue, hosts=["blog.example"])
+    assert {"another virtual host": Skipped(1, [2])} == report.skipped
+    assert ["www.blog.example"] == hosts_of(queue)
+    assert ImportReport(already=1, lines=1, sent=1) == run(log, queue)
+    assert ["www.blog.example", "shop.example"] == hosts_of(queue)
+
+
+def test_a_log_without_virtual_hosts_tells_its_own_by_what_pages_ask_for(log: Path, queue: LocalQueue) -> None:
+    """The host whose pages ask for styles and scripts is that of the site, unless somebody says otherwise."""
+    log.write_bytes(line(1) + line(2, path="/style.css?v=2") + line(3, path="/logo.png"))
+    run(log, queue, site_id="a")
+    run(log, queue, site_id="b", hosts=["blog.example", "news.example"])
+    run(log, queue, site_id="c", hosts=["blog.example"])
+    assert ["news.example"] * 6 + ["blog.example"] * 3 == hosts_of(queue)
+
+
+def hosts_of(queue: LocalQueue) -> list[str | None]:
+    return [entry.host for entry in entries_of(queue) if isinstance(entry, Hit)]
+
+
 def test_logs_that_begin_alike_are_told_apart(log: Path, queue: LocalQueue, tmp_path: Path) -> None:
-    """Two servers whose first lines are the same have two logs, and each is known again."""
+    """Two servers whose first lines are the same have two logs. Each is known again; the line counts once."""
     other = tmp_path / "other.log"
     log.write_bytes(line(0) + lines(1_500, start=1_000))
     other.write_bytes(line(0) + lines(1_500, start=5_000))
-    for path in (log, other):
-        assert ImportReport(lines=1_501, sent=1_501) == run(path, queue)
+    assert ImportReport(lines=1_501, sent=1_501) == run(log, queue)
+    assert ImportReport(already=1, lines=1_500, sent=1_500) == run(other, queue)
     for path in (log, other):
         assert ImportReport(already=1_501) == run(path, queue)
 
 
-def test_a_site_and_a_choice_of_pages_have_their_own_memory(log: Path, queue: LocalQueue) -> None:
+def test_a_site_has_its_own_memory(log: Path, queue: LocalQueue) -> None:
     """A log that was imported for one site can be imported for another."""
     log.write_bytes(lines(10))
     done = ImportReport(lines=10, sent=10)
     assert done == run(log, queue, site_id="a")
     assert done == run(log, queue, site_id="b")
-    assert done == run(log, queue, site_id="b", only_pages=True)
     assert ImportReport(already=10) == run(log, queue, site_id="a")
+
+
+def test_pages_that_are_in_do_not_count_again_with_the_rest(log: Path, queue: LocalQueue) -> None:
+    """Whoever imports pages alone and then everything, or the other way round, has each line once."""
+    log.write_bytes(line(1) + line(2, path="/style.css") + line(3))
+    not_pages = {"not a document": Skipped(1, [2])}
+    assert ImportReport(lines=3, sent=2, skipped=not_pages) == run(log, queue, only_pages=True)
+    assert ImportReport(already=2, lines=1, sent=1) == run(log, queue)
+    log.write_bytes(log.read_bytes() + line(4))
+    assert ImportReport(already=3, lines=1, sent=1) == run(log, queue)
+    assert ImportReport(already=4) == run(log, queue, only_pages=True)
 
 
 def test_again_sends_everything_once_more(log: Path, queue: LocalQueue) -> None:

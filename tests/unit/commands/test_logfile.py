@@ -4,11 +4,13 @@ import bz2
 import gzip
 import lzma
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from backports import zstd
 
-from footfall.commands.logfile import LogFile, ReadError, Skipped
+from footfall.commands.logfile import STANDARD_INPUT, LogFile, ReadError, Skipped
 from footfall.errors import BadUsageError
 
 
@@ -17,25 +19,21 @@ def lines_of(path: Path) -> list[bytes]:
         return list(iter(log.read_line, b""))
 
 
+PACKERS = [gzip.compress, bz2.compress, lzma.compress, zstd.compress]
+
+
+@pytest.mark.parametrize("pack", PACKERS)
 @pytest.mark.parametrize("name", ["a.log", "a.log.gz"])
-def test_a_packed_file_is_known_by_what_it_holds(tmp_path: Path, name: str) -> None:
+def test_a_packed_file_is_known_by_what_it_holds(tmp_path: Path, name: str, pack: Callable[[bytes], bytes]) -> None:
     """Whatever it is called."""
-    (tmp_path / name).write_bytes(gzip.compress(b"one\ntwo"))
+    (tmp_path / name).write_bytes(pack(b"one\ntwo"))
     assert [b"one\n", b"two"] == lines_of(tmp_path / name)
 
     (tmp_path / name).write_bytes(b"one\ntwo")
     assert [b"one\n", b"two"] == lines_of(tmp_path / name)
 
 
-@pytest.mark.parametrize(
-    ("content", "packer"),
-    [
-        (bz2.compress(b"one\n"), "bzip2"),
-        (lzma.compress(b"one\n"), "xz"),
-        (bytes.fromhex("28b52ffd0458"), "zstd"),
-        (b"PK\x03\x04\x14\x00", "zip"),
-    ],
-)
+@pytest.mark.parametrize(("content", "packer"), [(bytes.fromhex("04224d18"), "lz4"), (b"PK\x03\x04\x14\x00", "zip")])
 def test_a_file_that_another_program_has_packed_is_refused(tmp_path: Path, content: bytes, packer: str) -> None:
     """Its lines would be nonsense, and the text says what to do."""
     path = tmp_path / "a.log"
@@ -44,14 +42,30 @@ def test_a_file_that_another_program_has_packed_is_refused(tmp_path: Path, conte
         LogFile(path)
 
 
-def test_a_torn_file_is_told(tmp_path: Path) -> None:
-    """What comes before can be read."""
-    path = tmp_path / "a.log.gz"
-    path.write_bytes(gzip.compress(os.urandom(100_000).hex().encode())[:50_000])
+@pytest.mark.parametrize("pack", PACKERS)
+def test_a_torn_file_is_told(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    """What comes before can be read, the first lines, too."""
+    path = tmp_path / "a.log"
+    path.write_bytes(pack(b"".join(b"%s\n" % os.urandom(50).hex().encode() for _ in range(20_000)))[:-300_000])
     with LogFile(path) as log:
+        assert len(log.first_lines()) > 100
         assert 1_000 == len(log.read(1_000))
         with pytest.raises(ReadError):
-            log.read(1_000_000)
+            log.read(10_000_000)
+
+
+@pytest.mark.parametrize("pack", [bytes, *PACKERS])
+def test_standard_input_is_read_once(pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first lines can be looked at, and are still there."""
+    reading, writing = os.pipe()
+    os.write(writing, pack(b"one\ntwo\n"))
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        monkeypatch.setattr("sys.stdin", pipe)
+        with LogFile(STANDARD_INPUT) as log:
+            assert ("standard input", 0, False) == (log.name, log.size, log.can_seek)
+            assert b"one\n" == log.first_lines()[0]
+            assert [b"one\n", b"two\n", b""] == [log.read_line() for _ in range(3)]
 
 
 def test_a_file_that_was_renamed_is_found_out(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from footfall.errors import AlreadyInUseError, DamagedFileError, DamagedQueueError, QueueFullError
+from footfall.errors import DamagedFileError, DamagedQueueError, QueueFullError
 from footfall.queue.base import Progress
 from footfall.queue.local import store as embedded
-from footfall.queue.local.store import FILE_NAME, ImportMark, LocalQueue
+from footfall.queue.local.store import FILE_NAME, LocalQueue
 from footfall.queue.sink import DATABASE, SINKS, VISIT_LOG
 
 HOUR_NS = 3_600 * 10**9
@@ -353,37 +353,6 @@ def test_received_is_not_less_than_what_became_of_it(opened: Open) -> None:
     queue.report(DATABASE, Progress(1, 1, 32))
 
     assert 35 == queue.state().received
-
-
-# Imports.
-
-
-def mark(offset: int, *, number: int = 0) -> ImportMark:
-    return ImportMark("log", number, offset, offset // 10, b"digest-%d" % offset)
-
-
-def test_mark_moves_with_its_batch(opened: Open) -> None:
-    """How far a log has come is in the same transaction as its lines."""
-    queue = opened()
-    queue.append(b"x", 5, moved=(mark(0), mark(50)))
-    queue.append(b"x", 5, moved=(mark(50), mark(100)))
-    queue.append(b"x", 5, moved=(mark(0, number=1), mark(70, number=1)))
-
-    assert [mark(100), mark(70, number=1)] == opened().import_marks("log")
-    assert [] == queue.import_marks("another log")
-
-
-def test_batch_whose_mark_was_moved_by_another_import_is_refused(opened: Open) -> None:
-    """Two imports of one log at once do not count its lines twice."""
-    queue = opened()
-    queue.append(b"x", 5, moved=(mark(0), mark(50)))
-
-    with pytest.raises(AlreadyInUseError):
-        opened().append(b"x", 3, {"invalid": 1}, moved=(mark(0), mark(30)))
-
-    state = queue.state()
-    assert (5, {}, 1) == (state.received, state.refused, len(queue.read(0)))
-    assert [mark(50)] == queue.import_marks("log")
 
 
 # The file.

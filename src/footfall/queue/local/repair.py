@@ -21,6 +21,7 @@ import struct
 import time
 import uuid
 import zlib
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -32,6 +33,7 @@ from footfall.durable.quarantine import set_aside
 from footfall.durable.sqlite import is_damage
 from footfall.durable.sync import sync
 from footfall.errors import AlreadyInUseError
+from footfall.queue.local.imports import DIGEST_BYTES, restore
 from footfall.queue.local.pages import Data, Log, Pages, Place, Row
 from footfall.queue.local.store import FORMAT, SCHEMA, source_path
 
@@ -186,6 +188,7 @@ class _Found:
         sinks: the rows of `sinks`, by name.
         refused: by reason.
         imports: the rows of `imports`, by log and number.
+        imported_lines: the rows of `imported_lines`, by site, minute and sequence.
     """
 
     def __init__(self, pages: Pages) -> None:
@@ -196,6 +199,7 @@ class _Found:
         self.sinks: dict[str, tuple[Any, ...]] = {}
         self.refused: dict[str, int] = {}
         self.imports: dict[tuple[str, int], tuple[int, int, bytes]] = {}
+        self.imported_lines: dict[tuple[str, int, int], bytes] = {}
         for row in pages.rows():
             self._add(row)
 
@@ -217,8 +221,15 @@ class _Found:
                     self.sinks[name] = tuple(row.values)
             case [str(reason), int(count)] if reason.isidentifier():
                 self.refused[reason] = max(count, self.refused.get(reason, 0))
+            case values:
+                self._add_import(values)
+
+    def _add_import(self, values: Sequence[object]) -> None:
+        match values:
             case [str(log), int(number), int(offset), int(line), bytes(digest)] if len(digest) == 32:
                 self.imports[log, number] = max((offset, line, digest), self.imports.get((log, number), (0, 0, b"")))
+            case [str(site), int(minute), int(sequence), bytes(digests)] if len(digests) % DIGEST_BYTES == 0:
+                self.imported_lines[site, minute, sequence] = digests
 
     def kept(self) -> list[_Batch]:
         """The batches for the new queue, in order."""
@@ -266,6 +277,7 @@ def _write(path: Path, source: str, found: _Found, kept: list[_Batch]) -> int:
         db.executemany(
             "INSERT INTO imports VALUES (?, ?, ?, ?, ?)", [(*key, *mark) for key, mark in found.imports.items()]
         )
+        restore(db, found.imported_lines)
         db.execute(f"PRAGMA user_version = {FORMAT}")
         db.execute("COMMIT")
     sync(path)

@@ -10,7 +10,7 @@ File format (SQLite 3, WAL mode, `PRAGMA user_version` = 1):
   the `last_sequence`.
 - `refused`: how many requests were turned away, by reason.
 - `sinks`: what each sink last reported. Retention and the ledger use it; a sink reads it when its own state is lost.
-- `imports`: how far each imported log has come, moved in the transaction of the batch that holds its lines.
+- `imports`, and two tables more: what is remembered of imported logs (`footfall.queue.local.imports`).
 
 SQLite checks none of its pages, so what could do harm if it were changed has a `seal`, the CRC-32 of the row's other
 columns (without the payload), and each batch's `end_bytes` must continue that of the batch before. A payload that does
@@ -47,7 +47,6 @@ from footfall.durable.checksum import seal_of
 from footfall.durable.files import PRIVATE, open_file, write_file
 from footfall.durable.sqlite import can_try_again, connect, is_damage, roll_back, transaction
 from footfall.errors import (
-    AlreadyInUseError,
     DamagedFileError,
     DamagedQueueError,
     FootfallError,
@@ -57,6 +56,7 @@ from footfall.errors import (
 from footfall.failpoint import Failpoint, reach
 from footfall.queue.account import RelayAccount
 from footfall.queue.base import Batch, Progress, SinkReport
+from footfall.queue.local.imports import ImportedBatch, ImportedSite, ImportMark, make_tables, remember
 
 FILE_NAME = "queue.sqlite"
 
@@ -111,24 +111,6 @@ _CHECKPOINT_PAGES = 4_000
 _MEASURE_BYTES = 1024 * 1024
 """How much may be appended between two looks at the file's size; several writers may pass the limit by this each."""
 _WAL_KEPT_BYTES = 16 * 1024 * 1024
-
-
-class ImportMark(Struct, frozen=True):
-    """How far an existing log has been sent into this queue.
-
-    Attributes:
-        log: what it is known by; logs that begin alike may share it.
-        number: tells those apart.
-        offset: bytes done.
-        line: lines done.
-        digest: SHA-256 of those bytes.
-    """
-
-    log: str
-    number: int
-    offset: int
-    line: int
-    digest: bytes
 
 
 class QueueState(Struct, frozen=True):
@@ -240,7 +222,7 @@ class LocalQueue:
         payload: bytes,
         count: int,
         refused: Mapping[str, int] | None = None,
-        moved: tuple[ImportMark, ImportMark] | None = None,
+        imported: ImportedBatch | None = None,
     ) -> int:
         """Commit one batch, and what was refused since the last one; return its sequence.
 
@@ -248,10 +230,10 @@ class LocalQueue:
             payload: entries, encoded.
             count: how many.
             refused: requests turned away, by reason.
-            moved: for a batch of an import, where its mark was and where it is with this batch.
+            imported: for a batch of an import, what is to be remembered of its lines.
 
         Raises:
-            AlreadyInUseError: the mark is elsewhere, moved by another import of that log; nothing was taken.
+            AlreadyInUseError: another import has brought lines of that site meanwhile; nothing was taken.
             QueueFullError: the limit or the disk is reached, nothing was taken; a later call may succeed.
             QueueBrokenError: whether it was taken is unknown; only a new start from the disk can tell.
             DamagedQueueError: the file is no longer a queue.
@@ -269,8 +251,8 @@ class LocalQueue:
                 "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*header, seal_of(*header), payload)
             )
             self._add_refused(refused or {})
-            if moved is not None:
-                self._move_mark(*moved)
+            if imported is not None:
+                remember(self._db, sequence, imported, self._max_bytes)
             reach(Failpoint.QUEUE_INSERTED)
         reach(Failpoint.QUEUE_COMMITTED)
         return sequence
@@ -321,14 +303,24 @@ class LocalQueue:
         rows = self._rows("SELECT log, number, offset, line, digest FROM imports WHERE log = ? ORDER BY number", log)
         return [ImportMark(*row) for row in rows]
 
-    def _move_mark(self, old: ImportMark, new: ImportMark) -> None:
-        moved = self._db.execute(
-            "INSERT INTO imports VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET offset = excluded.offset, "
-            "line = excluded.line, digest = excluded.digest WHERE imports.offset = ?",
-            (new.log, new.number, new.offset, new.line, new.digest, old.offset),
-        ).rowcount
-        if moved == 0:
-            raise AlreadyInUseError("another import of this log is under way; nothing of this one was counted twice")
+    def drop_import_marks(self, log: str) -> None:
+        """Forget how far the logs known by `log` have come."""
+        if self.import_marks(log):
+            with self._transaction():
+                self._db.execute("DELETE FROM imports WHERE log = ?", (log,))
+
+    def imported_site(self, site: str) -> ImportedSite:
+        """What is remembered of the lines that were imported for `site`."""
+        if not self._value("SELECT count(*) FROM sqlite_master WHERE name = 'imported_lines'"):
+            with self._transaction():
+                make_tables(self._db)
+        rows = self._rows("SELECT version, lines, forgotten FROM imported_sites WHERE site = ?", site)
+        return ImportedSite(*rows[0]) if rows else ImportedSite()
+
+    def imported_lines(self, site: str, minute: int) -> bytes:
+        """The digests of a minute's lines, after `imported_site`."""
+        rows = self._rows("SELECT digests FROM imported_lines WHERE site = ? AND minute = ?", site, minute)
+        return b"".join(digests for (digests,) in rows)
 
     # What a consumer calls.
 
