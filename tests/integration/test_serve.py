@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -315,6 +317,30 @@ def test_token_guards_reports_and_not_collecting(tmp_path: Path) -> None:
             assert 200 == httpx.get(footfall.url + path).status_code
     finally:
         footfall.kill()
+
+
+def test_one_connection_for_many_reports(served: Footfall) -> None:
+    """A client asks for figures, state and files one after the other, right or wrong, and need not connect again."""
+    asked = [
+        ("GET", "/stats?site_id=s", 200),
+        ("GET", "/ledger", 200),
+        ("HEAD", "/docs/swagger-ui-bundle.js", 200),
+        ("GET", "/docs/swagger-ui-bundle.js", 200),
+        ("POST", "/stats?site_id=s", 405),
+        ("GET", "/stats", 422),
+        ("GET", "/no-such-page", 404),
+        ("GET", "/stats?site_id=s", 200),
+    ]
+    connection = HTTPConnection("127.0.0.1", served.port, timeout=ANSWER_S)
+    with closing(connection):
+        connection.connect()
+        port = connection.sock.getsockname()[1]
+        for method, target, status in asked:
+            connection.request(method, target, body=b"{}" if method == "POST" else None)
+            answer = connection.getresponse()
+            body = answer.read()
+            assert (status, method == "HEAD") == (answer.status, body == b"")
+            assert port == connection.sock.getsockname()[1]
 
 
 def test_second_signal_ends_it_at_once(footfall: Footfall) -> None:

@@ -94,7 +94,9 @@ class Endpoints:
         self._clock = clock
 
     def max_body_bytes(self, path: bytes) -> int:
-        return MAX_EVENTS_BYTES if path == b"/events" else self._max_body_bytes
+        if path == b"/events":
+            return MAX_EVENTS_BYTES
+        return self._max_body_bytes if path in _COLLECTING else max(self._max_body_bytes, self._reports.max_body_bytes)
 
     def handle(self, request: Request, reply: Reply) -> None:
         path = request.path

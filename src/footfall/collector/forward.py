@@ -1,56 +1,248 @@
-"""Hands report requests to the reporting process, which has the database open, so that all answers on one port."""
+"""Hands requests for reports to the process that has the database open, so that all of a service answers on one port.
+
+Each request has a connection of its own to that process, over a Unix socket. An answer goes to the client as it comes,
+in parts, and no faster than the client takes it, so it may be of any length, and may take for ever (server-sent
+events). It is never held in memory, and never made to look whole when it is not: if the process dies in the middle of
+it, the client's connection is reset.
+"""
 
 import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Final
+
+import httptools
 
 from footfall.collector.http import Reply
 from footfall.collector.message import Request, Response
 from footfall.problem import Problem
 
 MAX_AT_ONCE: Final = 64
+"""Requests on their way; beyond it, the client that has taken nothing for longest has to go."""
+MAX_BODY_BYTES: Final = 8 * 1024 * 1024
+"""Of one request; it is whole before it is handed on."""
+MAX_BODIES_BYTES: Final = 64 * 1024 * 1024
+"""Of all requests on their way."""
 TIMEOUT_S: Final = 60
+"""Until an answer begins."""
 _PART_BYTES: Final = 64 * 1024
-"""Of an answer that is read: a buffer for all of it would hold it twice."""
-_NOT_FORWARDED = {b"connection", b"keep-alive", b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"te"}
-"""What concerns one connection only (RFC 9110, section 7.6.1), and the body, which no report has."""
+"""Of an answer that is read at once; asyncio holds two of them, the collector's transport one."""
+
+_ONE_CONNECTION: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""What concerns one connection only (RFC 9110, section 7.6.1), besides what `Connection` names."""
+_OF_BODY: Final = frozenset({b"content-length", b"expect"})
+"""What is said anew of a request's body, which is whole by now."""
 
 _AWAY = Response.of(Problem(503, "The reports are not available at the moment."))
 _BUSY = Response.of(Problem(503, "Too many reports are being made at once."))
 
+_log = logging.getLogger(__name__)
+
 
 class Forwarder:
-    """Relays requests to a server on a Unix socket, and its answers back, byte for byte."""
+    """Relays requests to a server on a Unix socket, and its answers back.
+
+    Args:
+        socket_path: where the server listens.
+    """
 
     def __init__(self, socket_path: str) -> None:
         self._socket_path = socket_path
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stalled: dict[asyncio.Task[None], None] = {}  # by how long the client has taken nothing
+        self._body_bytes = 0
 
     def forward(self, request: Request, reply: Reply) -> None:
-        reply.alone = True
-        if len(self._tasks) >= MAX_AT_ONCE:
+        """Have a request answered; to be called as soon as it is there."""
+        if self._body_bytes + len(request.body) > MAX_BODIES_BYTES or not self._has_room():
             reply.send(_BUSY)
             return
-        task = asyncio.get_running_loop().create_task(self._relay(request, reply))
+        is_old = reply.origin().version == "1.0"
+        task = asyncio.get_running_loop().create_task(self._relay(request, reply, is_old=is_old))
+        reply.send_parts(task.cancel)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _relay(self, request: Request, reply: Reply) -> None:
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                answer = await self._exchange(request)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
-            answer = b""
-        if answer:
-            reply.send_raw(answer)
-        else:
-            reply.send(_AWAY)
+    def _has_room(self) -> bool:
+        """Whether one more may be on its way, if need be in the place of one whose client takes nothing."""
+        if len(self._tasks) < MAX_AT_ONCE:
+            return True
+        if not self._stalled:
+            return False
+        longest = next(iter(self._stalled))
+        del self._stalled[longest]
+        self._tasks.discard(longest)
+        longest.cancel()
+        return True
 
-    async def _exchange(self, request: Request) -> bytes:
-        reader, writer = await asyncio.open_unix_connection(self._socket_path, limit=_PART_BYTES)
+    async def _relay(self, request: Request, reply: Reply, *, is_old: bool) -> None:
+        self._body_bytes += len(request.body)
+        has_begun = False
         try:
-            head = [b"%b %b HTTP/1.1" % (request.method, request.target), b"connection: close"]
-            head += [b"%b: %b" % (name, value) for name, value in request.headers.items() if name not in _NOT_FORWARDED]
-            writer.write(b"\r\n".join(head) + b"\r\n\r\n")
-            return await reader.read()
+            async with _asked(self._socket_path, request) as reader:
+                answer = _Answer(reader, head_only=reply.head_only)
+                async with asyncio.timeout(TIMEOUT_S):
+                    await answer.read_head()
+                has_begun = True
+                if answer.length is None and is_old:
+                    reply.close = True  # the only end that HTTP/1.0 knows
+                is_chunked = answer.length is None and not is_old
+                await self._write(reply, _head(answer, is_chunked=is_chunked, close=reply.close))
+                async for part in answer.parts():
+                    await self._write(reply, b"%x\r\n%b\r\n" % (len(part), part) if is_chunked else part)
+                if is_chunked:
+                    await self._write(reply, b"0\r\n\r\n")
+            reply.end()
+        except asyncio.CancelledError:
+            reply.abort()  # the client has gone, or has to go
+        except (OSError, EOFError, TimeoutError, httptools.HttpParserError) as error:
+            if has_begun:
+                _log.warning("an answer of the reporting process broke off, and so did the client's: %s", error)
+                reply.break_off()
+            else:
+                reply.send(_AWAY)
         finally:
-            writer.close()
+            self._body_bytes -= len(request.body)
+
+    async def _write(self, reply: Reply, part: bytes) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._stalled[task] = None
+        try:
+            await reply.write(part)
+        finally:
+            self._stalled.pop(task, None)
+
+
+class _Answer:
+    """What the reporting process answers, as it comes. llhttp calls the `on_…` methods.
+
+    Attributes:
+        status: its code.
+        reason: its name.
+        headers: as they came; names in any case.
+        length: how long the body is said to be, 0 if there is none; None if only its end tells.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, *, head_only: bool) -> None:
+        self._reader = reader
+        self._head_only = head_only
+        self._parser = httptools.HttpResponseParser(self)
+        self.status = 0
+        self.reason = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.length: int | None = None
+        self._has_head = False
+        self._ends_with_connection = False
+        self._is_whole = False
+        self._parts: list[bytes] = []
+
+    async def read_head(self) -> None:
+        """Read on until the head is there.
+
+        Raises:
+            EOFError: the answer ends too early.
+            httptools.HttpParserError: it is not HTTP.
+        """
+        while not self._has_head:
+            await self._read()
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """The body; raises as `read_head`."""
+        while True:
+            if self._parts:
+                part = b"".join(self._parts)
+                self._parts.clear()
+                yield part
+            if self._is_whole:
+                return
+            await self._read()
+
+    async def _read(self) -> None:
+        data = await self._reader.read(_PART_BYTES)
+        if data:
+            self._parser.feed_data(data)
+        elif self._ends_with_connection:
+            self._is_whole = True
+        else:
+            raise EOFError("its connection closed too early")
+
+    def on_status(self, reason: bytes) -> None:
+        self.reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._has_head:  # else it is a trailer
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        if self.status < 200:  # an interim answer; there is another
+            self.reason = b""
+            self.headers.clear()
+            return
+        self._has_head = True
+        named = {name.lower(): value for name, value in self.headers}
+        if self._head_only or self.status in {204, 304}:
+            self.length = 0
+            self._is_whole = True
+        elif b"transfer-encoding" not in named and b"content-length" in named:
+            self.length = int(named[b"content-length"])
+        else:
+            self._ends_with_connection = b"transfer-encoding" not in named
+
+    def on_body(self, data: bytes) -> None:
+        if not self._is_whole:
+            self._parts.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._has_head:
+            self._is_whole = True
+
+
+@asynccontextmanager
+async def _asked(socket_path: str, request: Request) -> AsyncIterator[asyncio.StreamReader]:
+    """Send a request over a connection of its own, which ends with the block, whatever is still under way."""
+    reader, writer = await asyncio.open_unix_connection(socket_path, limit=_PART_BYTES)
+    try:
+        lines = [b"%b %b HTTP/1.1" % (request.method, request.target), b"connection: close"]
+        lines += _passed_on(request.headers.items(), _OF_BODY)
+        if not {b"content-length", b"transfer-encoding"}.isdisjoint(request.headers):
+            lines.append(b"content-length: %d" % len(request.body))
+        writer.write(b"\r\n".join(lines) + b"\r\n\r\n")
+        writer.write(request.body)
+        yield reader
+    finally:
+        writer.transport.abort()
+
+
+def _head(answer: _Answer, *, is_chunked: bool, close: bool) -> bytes:
+    lines = [b"HTTP/1.1 %d %b" % (answer.status, answer.reason)]
+    lines += _passed_on(answer.headers, frozenset() if answer.length is not None else _OF_BODY)
+    if is_chunked:
+        lines.append(b"transfer-encoding: chunked")
+    if close:
+        lines.append(b"connection: close")
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def _passed_on(headers: Iterable[tuple[bytes, bytes]], besides: frozenset[bytes]) -> list[bytes]:
+    """The lines of those headers that are not about one connection only, nor among `besides`."""
+    lines = [(name.lower(), value) for name, value in headers]
+    dropped = _ONE_CONNECTION | besides
+    for name, value in lines:
+        if name == b"connection":
+            dropped |= {token.strip().lower() for token in value.split(b",")}
+    return [b"%b: %b" % (name, value) for name, value in lines if name not in dropped]

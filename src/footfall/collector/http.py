@@ -19,11 +19,15 @@ It does not do TLS, HTTP/2, compression or WebSockets: a reverse proxy does.
 """
 
 import asyncio
+import fcntl
 import logging
 import re
 import socket
+import struct
+import sys
+import termios
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from email.utils import formatdate
 from itertools import islice
@@ -114,15 +118,31 @@ class Reply:
         self.wire = response.wire(connection.server.date, self.head_only, self.close)
         connection.flush()
 
-    def send_raw(self, wire: bytes) -> None:
-        """Relay an answer that another server wrote, then close."""
-        self.wire = wire
-        self.close = True
+    def send_parts(self, on_gone: Callable[[], object]) -> None:
+        """Say that the answer comes in parts, by `write` and `end`, unless it is sent whole or aborted after all.
+
+        Args:
+            on_gone: called once if the client goes away before all is sent.
+        """
+        self.alone = True
+        self._connection.on_gone = on_gone
+
+    async def write(self, part: bytes) -> None:
+        """Send what comes next of the answer, head first, as soon as the client has taken most of what came before."""
+        await self._connection.write(self, part)
+
+    def end(self) -> None:
+        """What was written is the whole answer."""
+        self.wire = b""
         self._connection.flush()
 
     def abort(self) -> None:
         """Close without an answer: what became of the request is not known."""
         self._connection.abort()
+
+    def break_off(self) -> None:
+        """Reset the connection: what was written is not the whole answer, and must not look so."""
+        self._connection.reset()
 
     def origin(self) -> Origin:
         """Where the request came from; to be asked while `Application.handle` is called with it."""
@@ -260,6 +280,7 @@ class Connection(asyncio.BufferedProtocol):
     """One client. llhttp calls the `on_…` methods while `buffer_updated` feeds it."""
 
     __slots__ = (
+        "_awaited",
         "_body",
         "_closing",
         "_discarded",
@@ -279,7 +300,9 @@ class Connection(asyncio.BufferedProtocol):
         "_target",
         "_transport",
         "_unread",
+        "_untaken",
         "deadline",
+        "on_gone",
         "server",
     )
 
@@ -288,11 +311,14 @@ class Connection(asyncio.BufferedProtocol):
         self.deadline = server.now + IDLE_S
         self._parser = httptools.HttpRequestParser(self)
         self._replies: deque[Reply] = deque()
+        self._awaited: asyncio.Future[None] | None = None  # by whoever writes an answer in parts
+        self.on_gone: Callable[[], object] | None = None
         self._closing = False  # nothing more is parsed
         self._gone = False
         self._reading = True
         self._in_line = False
         self._unread = 0  # bytes of answers, when they are too many
+        self._untaken = 0
         self._discarded = 0
         self._host: bytes | None = b""  # of the last request
         # The message being read; one has begun when its target has.
@@ -317,6 +343,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._closing = self._gone = True
         self.server.closed(self)
+        self._tell_gone()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         return self.server.piece
@@ -338,8 +365,12 @@ class Connection(asyncio.BufferedProtocol):
         self._steer()
 
     def eof_received(self) -> bool:
-        """The client sends no more: what it asked is still answered, then the connection closes."""
+        """The client sends no more: what it asked is still answered, then the connection closes.
+
+        An answer in parts is given up, for it may never end: a client that has gone away looks the same.
+        """
         self._closing = True
+        self._tell_gone()
         if self._replies:
             self._replies[-1].close = True
             return True
@@ -347,12 +378,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self._unread = 1
+        self._untaken = self._count_untaken()
         self.deadline = self.server.now + READ_S
 
     def resume_writing(self) -> None:
         self._unread = 0
         self.server.unread.release(self)
         self.deadline = self.server.now + (LINGER_S if self._closing and not self._replies else IDLE_S)
+        self._wake()
         self._steer()
 
     # What the parser calls.
@@ -439,17 +472,25 @@ class Connection(asyncio.BufferedProtocol):
         while replies and (wire := replies[0].wire) is not None:
             reply = replies.popleft()
             self._transport.write(wire)
+            if reply.alone:
+                self.on_gone = None
             if reply.close:
-                replies.clear()  # a relayed answer closes, which those after it did not know
                 self._linger()
-        if self._unread:
-            self._unread = max(1, self._transport.get_write_buffer_size())
-            self.server.unread.hold(self, self._unread)
+        self._hold_unread()
+        self._wake()
         if not replies and self.server.draining and not self._closing:
             self._closing = True
             self._transport.close()
         elif not self._reading:
             self._steer()
+
+    async def write(self, reply: Reply, part: bytes) -> None:
+        """Send a part of an answer when those before it are sent, and the client has taken what was written of it."""
+        while self._unread or self._replies[0] is not reply:
+            self._awaited = asyncio.get_running_loop().create_future()
+            await self._awaited
+        self._transport.write(part)
+        self._hold_unread()
 
     def take_turn(self) -> None:
         """Others have had their turn: parse on."""
@@ -490,11 +531,41 @@ class Connection(asyncio.BufferedProtocol):
         self._closing = self._gone = True
         self._transport.abort()
 
+    def reset(self) -> None:
+        """Abort with a TCP reset: the regular end is what tells a client of HTTP/1.0 that it has the whole answer."""
+        linger = struct.pack("ii", 1, 0)
+        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.abort()
+
     def origin(self) -> Origin:
         info = self._transport.get_extra_info
         return Origin(self._parser.get_http_version(), _tcp_end(info("peername")), _tcp_end(info("sockname")))
 
     # Inside.
+
+    def _hold_unread(self) -> None:
+        if self._unread:
+            self._unread = max(1, self._transport.get_write_buffer_size())
+            self._untaken = self._count_untaken()
+            self.server.unread.hold(self, self._unread)
+
+    def _count_untaken(self) -> int:
+        """Bytes of answers that the client's machine has not acknowledged, those that the kernel holds included.
+
+        The kernel may hold megabytes, and asks for more only when a good part of them is gone, so a slow client would
+        seem to take nothing for a long time.
+        """
+        answer = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        return self._transport.get_write_buffer_size() + int.from_bytes(answer, sys.byteorder)
+
+    def _wake(self) -> None:
+        if self._awaited is not None and not self._awaited.done():
+            self._awaited.set_result(None)
+
+    def _tell_gone(self) -> None:
+        if self.on_gone is not None:
+            self.on_gone()
+            self.on_gone = None
 
     def _is_old(self, request: Request) -> bool:
         """Whether it is HTTP/1.0 that asks to keep the connection: unless told, such a client waits for its end."""
@@ -552,10 +623,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def _expect_progress(self) -> None:
         """A client that takes its answers slowly is given time, as long as it takes them."""
-        unread = self._transport.get_write_buffer_size()
-        if unread >= self._unread:
+        untaken = self._count_untaken()
+        if untaken >= self._untaken:
             self.abort()
-        self._unread = unread
+        self._untaken = untaken
         self.deadline = self.server.now + READ_S
 
     def _check_host(self, host: bytes | None) -> None:

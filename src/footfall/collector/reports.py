@@ -2,7 +2,7 @@
 
 import asyncio
 
-from footfall.collector.forward import Forwarder
+from footfall.collector.forward import MAX_BODY_BYTES, Forwarder
 from footfall.collector.http import Reply
 from footfall.collector.message import Request, Response
 from footfall.collector.status import StatusReplies
@@ -28,6 +28,11 @@ class ReportRequests:
         self._status_replies = StatusReplies(status)
         self._forwarder = forwarder
         self._delayed = 0
+
+    @property
+    def max_body_bytes(self) -> int:
+        """How long the body of a request may be."""
+        return 0 if self._forwarder is None else MAX_BODY_BYTES
 
     def answer(self, request: Request, reply: Reply) -> None:
         """Answer `request`, now or later; to be called as soon as it is there."""

@@ -639,22 +639,6 @@ def test_head_is_measured_the_same_however_it_comes(length: int, status: int, si
 # Answers.
 
 
-def test_answer_from_elsewhere_is_relayed_as_it_is_and_closes() -> None:
-    """Byte for byte, since another server wrote it."""
-    wire = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
-
-    async def main() -> None:
-        async with serving() as fixture:
-            reader, writer = await fixture.connect()
-            writer.write(get(b"/elsewhere"))
-            await until(lambda: len(fixture.application.held) == 1)
-            fixture.application.held[0].send_raw(wire)
-
-            assert wire == await reader.read()
-
-    run(main)
-
-
 def test_nothing_is_begun_before_an_answer_that_is_made_elsewhere() -> None:
     """Else one client could have a thousand made at a time. The answer says that it is the last."""
 
