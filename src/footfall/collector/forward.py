@@ -74,7 +74,18 @@ class Forwarder:
         task = asyncio.get_running_loop().create_task(self._relay(request, reply, is_old=is_old))
         reply.send_parts(task.cancel)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._body_bytes += len(request.body)
+
+        def end(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            self._body_bytes -= len(request.body)
+            if task.cancelled():
+                reply.abort()  # the client has gone, or has to go
+            elif (error := task.exception()) is not None:
+                _log.error("an error that Footfall does not know", exc_info=error)
+                reply.break_off()
+
+        task.add_done_callback(end)
 
     def _has_room(self) -> bool:
         """Whether one more may be on its way, if need be in the place of one whose client takes nothing."""
@@ -89,7 +100,6 @@ class Forwarder:
         return True
 
     async def _relay(self, request: Request, reply: Reply, *, is_old: bool) -> None:
-        self._body_bytes += len(request.body)
         has_begun = False
         try:
             async with _asked(self._socket_path, request) as reader:
@@ -106,16 +116,12 @@ class Forwarder:
                 if is_chunked:
                     await self._write(reply, b"0\r\n\r\n")
             reply.end()
-        except asyncio.CancelledError:
-            reply.abort()  # the client has gone, or has to go
         except (OSError, EOFError, TimeoutError, httptools.HttpParserError) as error:
             if has_begun:
                 _log.warning("an answer of the reporting process broke off, and so did the client's: %s", error)
                 reply.break_off()
             else:
                 reply.send(_AWAY)
-        finally:
-            self._body_bytes -= len(request.body)
 
     async def _write(self, reply: Reply, part: bytes) -> None:
         task = asyncio.current_task()

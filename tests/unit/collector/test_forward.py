@@ -105,7 +105,7 @@ class Way:
                 await writer.drain()
             else:
                 await self._answering(reader, writer)
-        except ConnectionError:
+        except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             self.open -= 1
@@ -495,6 +495,23 @@ def test_a_client_that_goes_away_ends_its_request(tmp_path: Path, is_begun: bool
         await until(lambda: way.open == 0)
 
     run(tmp_path, tell, main)
+
+
+def test_a_client_that_says_no_more_ends_its_request(tmp_path: Path) -> None:
+    """Also in the very moment in which it has asked; its connection is closed."""
+
+    async def wait(reader: Reader, _writer: Writer) -> None:
+        await reader.read()
+
+    async def main(way: Way) -> None:
+        for _ in range(20):
+            reader, writer = await way.connect()
+            writer.write(get(b"/live"))
+            writer.write_eof()
+            assert b"" == await reader.read()
+        await until(lambda: way.open == 0)
+
+    run(tmp_path, wait, main)
 
 
 # Many at once.
