@@ -3,46 +3,21 @@
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
 from datetime import date, datetime, time, timedelta
 from itertools import count
-from pathlib import Path
-from secrets import token_hex
-from tempfile import TemporaryDirectory
 from time import monotonic
-from typing import Protocol
 
-import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import Struct
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
-from clickhouse_server import ClickhouseServer
-from footfall.database.clickhouse.open import open_clickhouse
-from footfall.database.clickhouse.reader import ClickhouseReports
-from footfall.database.clickhouse.server import ClickhouseDatabase
-from footfall.database.duckdb.file import open_database
-from footfall.database.duckdb.reader import DuckdbReports
+from figures import DAY, KINDS, MIDNIGHT, Figures, Row, figures_of
 from footfall.database.reports import PathViews, Reports, Stats
 from footfall.entry import PAGE_VIEW
 
-DAY = date(2025, 11, 12)
-MIDNIGHT = datetime.combine(DAY, time.min)  # without a zone: a TIMESTAMP holds UTC and does not say so
-EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - as MIDNIGHT
 NOTHING = Stats(0, 0, [])
 NUMBERS = count()
-
-
-class Row(Struct, frozen=True):
-    """What the figures depend on in a row of `events`."""
-
-    path: str = "/"
-    visitor: int = 1
-    time: datetime = MIDNIGHT
-    site_id: str = "site"
-    event_type: str = PAGE_VIEW
 
 
 DAYS = st.dates(DAY, DAY + timedelta(days=4))
@@ -54,90 +29,6 @@ ROWS = st.builds(
     site_id=st.sampled_from(["site", "site", "other"]),
     event_type=st.sampled_from([PAGE_VIEW, PAGE_VIEW, "click"]),
 )
-
-
-class Figures(Protocol):
-    """A database with a table `events`, and the reports that are read from it."""
-
-    def add(self, *rows: Row) -> None:
-        """Put rows into the table, all at once."""
-
-    def make_slow(self) -> None:
-        """Let reading the table take hours."""
-
-    def reports(self, limit_s: float = 30.0) -> Reports: ...
-
-
-class DuckdbFigures:
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
-
-    def add(self, *rows: Row) -> None:
-        with closing(self._connection.cursor()) as cursor:
-            cursor.begin()
-            for row in rows:
-                cursor.execute(
-                    "INSERT INTO events (time, site_id, event_type, path, visitor) "
-                    "VALUES ($time, $site_id, $event_type, $path, $visitor)",
-                    asdict(row),
-                )
-            cursor.commit()
-
-    def make_slow(self) -> None:
-        self._connection.execute("DROP TABLE events")
-        self._connection.execute(
-            "CREATE VIEW events AS SELECT 'site' AS site_id, 'page_view' AS event_type, '/' AS path, "
-            "i % 100 AS visitor, TIMESTAMP '2025-11-12' AS time FROM range(1_000_000_000_000) days(i)"
-        )
-
-    def reports(self, limit_s: float = 30.0) -> Reports:
-        return DuckdbReports(self._connection, limit_s=limit_s)
-
-
-class ClickhouseFigures:
-    def __init__(self, database: ClickhouseDatabase) -> None:
-        self._database = database
-
-    def add(self, *rows: Row) -> None:
-        types = {
-            "site_id": "LowCardinality(String)",
-            "event_type": "LowCardinality(String)",
-            "path": "String",
-            "visitor": "Int128",
-            "time": "DateTime64(6, 'UTC')",
-        }
-        values = [
-            (row.site_id, row.event_type, row.path, row.visitor, (row.time - EPOCH) // timedelta(microseconds=1))
-            for row in rows
-        ]
-        if values:
-            self._database.insert("events", types, values)
-
-    def make_slow(self) -> None:
-        name = self._database.name
-        self._database.run(f"DROP TABLE {name}.events")
-        self._database.run(
-            f"CREATE VIEW {name}.events AS SELECT 'site' AS site_id, 'page_view' AS event_type, '/' AS path, "
-            "number % 100 AS visitor, toDateTime64('2025-11-12', 6, 'UTC') AS time FROM numbers(1000000000000)"
-        )
-
-    def reports(self, limit_s: float = 30.0) -> Reports:
-        return ClickhouseReports(self._database, limit_s=limit_s)
-
-
-@contextmanager
-def figures_of(request: pytest.FixtureRequest) -> Iterator[Figures]:
-    """A new database of the kind that is asked for."""
-    if request.param == "duckdb":
-        with TemporaryDirectory() as folder, closing(open_database(Path(folder) / "footfall.duckdb")) as connection:
-            yield DuckdbFigures(connection)
-    else:
-        server: ClickhouseServer = request.getfixturevalue("clickhouse")
-        with closing(open_clickhouse(server.url(f"reports_{token_hex(8)}"))) as database:
-            yield ClickhouseFigures(database)
-
-
-KINDS = ["duckdb", pytest.param("clickhouse", marks=pytest.mark.xdist_group("clickhouse"))]
 
 
 @pytest.fixture(params=KINDS)

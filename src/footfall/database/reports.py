@@ -1,9 +1,14 @@
 """What a database is asked for a report, and what it answers."""
 
-from datetime import date
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from datetime import date, datetime, time, timedelta
 
 from msgspec import Struct
+from msgspec.structs import replace
+
+from footfall.database.query import Figures, Operator, Query, Where
+from footfall.entry import PAGE_VIEW
 
 
 class PathViews(Struct, frozen=True):
@@ -27,8 +32,21 @@ class Stats(Struct, frozen=True):
     top_paths: list[PathViews]
 
 
-class Reports(Protocol):
-    """Reads figures, all of one moment; any thread may call it, also while somebody writes."""
+class Reports(ABC):
+    """Reads figures; any thread may call it, also while somebody writes."""
+
+    @abstractmethod
+    def answer(self, queries: Sequence[Query]) -> list[list[Figures]]:
+        """The rows of each query, all of one moment.
+
+        Raises:
+            TimeoutError: it took longer, or more memory, than it may.
+            OSError: the database can't be reached.
+        """
+
+    @abstractmethod
+    def trouble(self) -> str | None:
+        """Why no report can be made now, or None."""
 
     def stats(self, site_id: str, *, first: date | None, last: date | None, limit: int) -> Stats:
         """The figures of a site, zeros for one that was never seen.
@@ -40,11 +58,16 @@ class Reports(Protocol):
             limit: how many of `top_paths` at most.
 
         Raises:
-            TimeoutError: it took longer, or more memory, than it may.
-            OSError: the database can't be reached.
+            TimeoutError, OSError: as `answer`.
         """
-        ...
-
-    def trouble(self) -> str | None:
-        """Why no report can be made now, or None."""
-        ...
+        totals = Query(
+            site_id=site_id,
+            metrics=("events", "visitors"),
+            filter=Where("event_type", Operator.IS, (PAGE_VIEW,)),
+            start=None if first is None else datetime.combine(first, time.min),
+            end=None if last is None or last == date.max else datetime.combine(last + timedelta(days=1), time.min),
+        )
+        paths = replace(totals, metrics=("events",), dimensions=("path",), limit=limit)
+        [total], rows = self.answer([totals, paths])
+        views, visitors = total.metrics
+        return Stats(views, visitors, [PathViews(str(row.dimensions[0]), row.metrics[0]) for row in rows])

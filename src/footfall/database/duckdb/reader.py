@@ -1,47 +1,31 @@
-"""The figures of a site, read from DuckDB."""
+"""Figures read from DuckDB."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import date
-from typing import Any
+from datetime import datetime
 
 import duckdb
 
-from footfall.database.reports import PathViews, Stats
-from footfall.entry import PAGE_VIEW
+from footfall.database.query import COLUMNS, Figures, Query
+from footfall.database.reports import Reports
+from footfall.database.sql import Compiler
 
 
-class DuckdbReports:
+class DuckdbReports(Reports):
     """Reads figures, as `Reports` says, also while another connection writes.
 
     Args:
         database: each call takes a cursor of its own from it.
-        limit_s: how many seconds one query may take; a call makes two.
+        limit_s: how many seconds one query may take.
     """
 
     def __init__(self, database: duckdb.DuckDBPyConnection, *, limit_s: float) -> None:
         self._database = database
         self._limit_ms = max(1, round(limit_s * 1_000))  # 0 would mean no limit
 
-    def stats(self, site_id: str, *, first: date | None, last: date | None, limit: int) -> Stats:
-        where = "site_id = $site_id AND event_type = $event_type"
-        parameters: dict[str, Any] = {"site_id": site_id, "event_type": PAGE_VIEW}
-        if first is not None:
-            where += " AND time >= $first"
-            parameters["first"] = first
-        if last is not None:
-            where += " AND time < $last + INTERVAL 1 DAY"
-            parameters["last"] = last
+    def answer(self, queries: Sequence[Query]) -> list[list[Figures]]:
         with self._snapshot() as cursor:
-            [(views, visitors)] = cursor.execute(
-                f"SELECT count(*), count(DISTINCT visitor) FROM events WHERE {where}", parameters
-            ).fetchall()
-            paths = cursor.execute(
-                f"SELECT path, count(*) AS views FROM events WHERE {where} "
-                "GROUP BY path ORDER BY views DESC, path LIMIT $limit",
-                {**parameters, "limit": limit},
-            ).fetchall()
-        return Stats(views, visitors, [PathViews(*row) for row in paths])
+            return [_answer(cursor, query) for query in queries]
 
     def trouble(self) -> str | None:
         return None  # the file is open, and a disk that fails ends the process
@@ -58,3 +42,40 @@ class DuckdbReports:
                 raise TimeoutError(f"the report took longer than {self._limit_ms} ms") from error
             except duckdb.OutOfMemoryException as error:
                 raise TimeoutError("the report needs more memory than there is while others are made") from error
+
+
+def _answer(cursor: duckdb.DuckDBPyConnection, query: Query) -> list[Figures]:
+    compiler = _DuckdbCompiler()
+    rows = cursor.execute(compiler.select(query), compiler.parameters).fetchall()
+    width = len(query.dimensions)
+    return [Figures(row[:width], row[width:]) for row in rows]
+
+
+class _DuckdbCompiler(Compiler):
+    def text(self, value: str) -> str:
+        return f"${self.bind(value)}"
+
+    def moment(self, value: datetime) -> str:
+        return f"${self.bind(value)}"
+
+    def table(self, query: Query) -> str:
+        if not query.buckets:
+            return "events"
+        starts = f"SELECT unnest(${self.bind(list(query.buckets))}) AS bucket"
+        return f"events ASOF JOIN ({starts}) ON time >= bucket"
+
+    def column(self, name: str) -> str:
+        return f"coalesce({name}, '')" if COLUMNS[name].is_optional else name
+
+    def prop(self, name: str) -> str:
+        pointer = "/" + name.replace("~", "~0").replace("/", "~1")  # RFC 6901
+        return f"coalesce(json_extract_string(props, ${self.bind(pointer)}), '')"
+
+    def bucket(self, query: Query) -> str:  # noqa: ARG002 - it is joined
+        return "bucket"
+
+    def is_one_of(self, text: str, values: Sequence[str]) -> str:
+        return f"{text} IN ${self.bind(list(values))}"
+
+    def contains(self, text: str, value: str) -> str:
+        return f"contains({text}, ${self.bind(value)})"
