@@ -168,6 +168,19 @@ def test_the_queue_forgets_what_both_outputs_have(footfall: Footfall) -> None:
 # Events that come again, and of another day.
 
 
+def test_an_event_id_that_comes_from_elsewhere_is_told_apart(plain: Footfall) -> None:
+    """A client that tries again is a duplicate; an id that somebody guessed is a conflict. Each counts once."""
+    for address in ("203.0.113.1", "203.0.113.1", "198.51.100.9", "203.0.113.1"):
+        post(plain, site_id="ids", event_id="1", user_id="u", headers={"X-Forwarded-For": address})
+    plain.settle()
+    for address in ("203.0.113.1", "198.51.100.9"):
+        post(plain, site_id="ids", event_id="1", user_id="u", headers={"X-Forwarded-For": address})
+    plain.settle()
+
+    assert 1 == plain.stats("ids")["total_views"]
+    assert {"duplicate": 3, "conflict": 2} == plain.ledger()["sinks"]["database"]["skipped"]
+
+
 def test_an_old_timestamp_needs_the_token_where_an_age_is_set(footfall: Footfall) -> None:
     """A stranger can't write into reports of long ago; who holds the token can, one by one or many at once."""
     footfall.set(FOOTFALL__COLLECTOR__MAX_AGE_HOURS="24", FOOTFALL__REPORTING__TOKEN=TOKEN).start()

@@ -14,7 +14,7 @@ from footfall.collector.admission import FOREIGN_ORIGIN, PRIVACY_SIGNAL, TOO_OLD
 from footfall.commands.rebuild import NOT_REBUILT
 from footfall.database.enrich import Skip
 from footfall.database.schema import EVENTS
-from footfall.queue.sink import DUPLICATE, LOST, UNREADABLE
+from footfall.queue.sink import CONFLICT, DUPLICATE, LOST, UNREADABLE
 from footfall.settings import Settings
 from footfall.web import openapi
 
@@ -85,7 +85,7 @@ def test_every_metric_is_documented() -> None:
     assert metrics == documented
 
 
-@pytest.mark.parametrize("reason", [*Skip, DUPLICATE, LOST, NOT_REBUILT, UNREADABLE], ids=str)
+@pytest.mark.parametrize("reason", [*Skip, CONFLICT, DUPLICATE, LOST, NOT_REBUILT, UNREADABLE], ids=str)
 def test_every_reason_to_skip_is_documented(reason: str) -> None:
     """Whoever reads the ledger finds each reason in the operations guide."""
     assert f"`{reason}`" in _text("docs/operations.md")

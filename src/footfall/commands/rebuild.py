@@ -266,7 +266,7 @@ class _Rebuild:
 
     def _take_export(self, new: duckdb.DuckDBPyConnection, export: Export) -> None:
         for ids in _chunks(export.event_ids(), _CHUNK_ROWS):
-            with new.appender("event_ids") as event_ids:
+            with new.appender("event_ids", columns=["id", "seen_at"]) as event_ids:
                 event_ids.append_rows(ids)
         consumed = uncovered = 0
         for rows in _chunks(export.rows(settings=self._settings), _CHUNK_ROWS):

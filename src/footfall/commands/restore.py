@@ -60,7 +60,7 @@ def fill_from_export(
         pass
     done = read = 0
     for number, part in enumerate(_parts(export.rows(settings=settings))):
-        rows = [(*stored(row), source, number, 0, 0) for row in part]
+        rows = [(*stored(row), source, number, 0, 0, 0) for row in part]
         database.insert_once(
             "events", EVENT_TYPES, rows, f"{source}:{number}", partial(_count, database, source, number)
         )

@@ -20,6 +20,8 @@ LOST = "lost"
 """Why a sink skips entries that it never got, and will not: the disk has damaged the queue, or the sink's own state."""
 DUPLICATE = "duplicate"
 """Why a sink that counts events skips one whose `event_id` it has."""
+CONFLICT = "conflict"
+"""The same, where the one that it has came from another address: that client moved, or somebody guessed the id."""
 
 
 class Sink(Protocol):

@@ -19,6 +19,7 @@ from msgspec import structs
 
 from clickhouse_server import ClickhouseServer
 from footfall.database.clickhouse.ddl import Ddl
+from footfall.database.clickhouse.migrations import FORMAT
 from footfall.database.clickhouse.open import open_clickhouse, prepare
 from footfall.database.clickhouse.reader import ClickhouseReports
 from footfall.database.clickhouse.server import ClickhouseDatabase
@@ -199,9 +200,11 @@ def test_somebody_elses_database_is_refused(database: ClickhouseDatabase, url: s
 def test_a_newer_format_is_refused(database: ClickhouseDatabase, url: str) -> None:
     """A newer Footfall may have written it."""
     database.run(f"TRUNCATE TABLE {database.name}.format")
-    database.insert("format", {"version": "UInt32"}, [(3,)])
+    database.insert("format", {"version": "UInt32"}, [(FORMAT + 1,)])
 
-    with pytest.raises(DamagedFileError, match=f"{database.name} .* has format 3, and this .* formats 1 to 2"):
+    with pytest.raises(
+        DamagedFileError, match=f"{database.name} .* has format {FORMAT + 1}, and this .* formats 1 to {FORMAT}"
+    ):
         open_clickhouse(url)
 
 
@@ -521,6 +524,20 @@ def test_an_event_with_an_id_is_not_its_own_duplicate(meddled: Meddled) -> None:
 def visitors(database: ClickhouseDatabase) -> int:
     [(count,)] = rows(database, "SELECT uniqExact(visitor) FROM events")
     return int(count)
+
+
+@pytest.mark.usefixtures("database")
+def test_an_event_id_that_comes_from_another_address_is_a_conflict(url: str) -> None:
+    """Whichever processor took the first, in the same batch or later; neither is counted again."""
+    again = [
+        structs.replace(event(event_id="x", hours=hours), address=address)
+        for address, hours in (("192.0.2.1", 0), ("192.0.2.1", 1), ("192.0.2.2", 1))
+    ]
+    for number in range(1, 3):
+        sink = ClickhouseSink(open_clickhouse(url), is_exclusive=False, clock=Clock())
+        sink.write([batch(number, *again)])
+
+    assert (1, {"duplicate": 3, "conflict": 2}) == (sink.progress()["a"].written, sink.progress()["a"].skipped)
 
 
 def test_processors_agree_on_a_salt(database: ClickhouseDatabase, url: str) -> None:

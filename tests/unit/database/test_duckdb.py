@@ -18,6 +18,7 @@ import msgspec
 import pytest
 
 from footfall.database.duckdb.file import open_database, open_mended
+from footfall.database.duckdb.migrations import FORMAT
 from footfall.database.duckdb.reader import DuckdbReports
 from footfall.database.duckdb.writer import CHECKPOINT_AGE, CHECKPOINT_ROWS, DuckdbSink
 from footfall.database.salts import SALT_AGE
@@ -151,10 +152,12 @@ def test_somebody_elses_database_is_refused(path: Path) -> None:
 def test_a_newer_format_is_refused(path: Path, read_only: bool) -> None:  # noqa: FBT001
     """The text names the file and both numbers, and the file stays as it is."""
     with closing(open_database(path)) as database:
-        database.execute("UPDATE format SET version = 3")
+        database.execute("UPDATE format SET version = ?", [FORMAT + 1])
     before = path.read_bytes()
 
-    with pytest.raises(DamagedFileError, match=r"footfall\.duckdb has format 3, and .* reads formats 1 to 2: a newer"):
+    with pytest.raises(
+        DamagedFileError, match=rf"\.duckdb has format {FORMAT + 1}, and .* reads formats 1 to {FORMAT}: a newer"
+    ):
         open_database(path, read_only=read_only)
     assert before == path.read_bytes()
 
@@ -530,6 +533,37 @@ def test_an_event_id_is_of_its_site(path: Path, clock: Clock) -> None:
             [batch(1, identified("x", site_id="ab"), identified("x", site_id="a"), identified("bx", site_id="a"))]
         )
         assert Progress(1, 0, 3) == sink.progress()["a"]
+
+
+def test_an_event_id_that_comes_from_another_address_is_a_conflict(path: Path, clock: Clock) -> None:
+    """Neither counts again. A day's salt is enough to tell, though the other comes on the next; networks are IPv6's."""
+
+    def sent_from(address: str | None, hours: float, event_id: str = "x") -> Event:
+        return msgspec.structs.replace(identified(event_id, hours=hours), address=address)
+
+    with opened(path, clock) as (_, sink):
+        sink.write([batch(1, sent_from("192.0.2.1", 0), sent_from("192.0.2.1", 1), sent_from("192.0.2.2", 1))])
+        assert Progress(1, 0, 1, {"duplicate": 1, "conflict": 1}) == sink.progress()["a"]
+    clock.now += timedelta(hours=13)
+    with opened(path, clock) as (_, sink):
+        sink.write([batch(2, sent_from("192.0.2.1", 13), sent_from("192.0.2.2", 13), sent_from(None, 13))])
+        assert (1, {"duplicate": 2, "conflict": 3}) == (sink.progress()["a"].written, sink.progress()["a"].skipped)
+        sink.write([batch(3, *(sent_from(f"2001:db8::{end}", 13, "y") for end in ("1", "2", "1:0:0:0:1")))])
+        assert (2, {"duplicate": 3, "conflict": 4}) == (sink.progress()["a"].written, sink.progress()["a"].skipped)
+
+
+def test_who_sent_an_event_can_not_be_told_later(path: Path, clock: Clock) -> None:
+    """What is kept of the address is keyed with the day's salt, and so says nothing once that is forgotten."""
+    senders = []
+    with opened(path, clock) as (database, sink):
+        for sequence in range(1, 3):
+            now_ns = int(clock.now.timestamp()) * 10**9
+            sink.write([batch(sequence, msgspec.structs.replace(identified(f"{sequence}"), received_ns=now_ns))])
+            senders.append(rows(database, "SELECT sender FROM event_ids ORDER BY seen_at DESC LIMIT 1"))
+            clock.now += SALT_AGE
+            sink.write([])
+
+    assert senders[0] != senders[1]
 
 
 def test_an_event_id_of_a_write_that_failed_is_not_taken(path: Path, clock: Clock) -> None:

@@ -118,6 +118,8 @@ def test_a_database_of_the_first_format_is_migrated(
     assert [
         f"{path}: migration to format 2: times of receipt are kept to the second, once",
         f"{path}: migration to format 2: done",
+        f"{path}: migration to format 3: an event id that comes from another address is told apart",
+        f"{path}: migration to format 3: done",
     ] == [record.message.partition(" in ")[0] for record in caplog.records]
 
 

@@ -26,9 +26,10 @@ _BOOKKEEPING: Final = {
     "sequence": "UInt64",
     "event_key": HASH.clickhouse,
     "seen_at": MOMENT.clickhouse,
+    "sender": "Int64",
 }
-"""Which batch a row came from (its source and sequence); and for an event with an `event_id` a hash of site and id, and
-the second in which it was received, else 0."""
+"""Which batch a row came from (its source and sequence); and for an event with an `event_id` a hash of site and id,
+the second in which it was received, and a hash of its sender (`footfall.database.rows.SeenId`), else 0."""
 
 EVENT_TYPES: Final = {column.name: column.kind.clickhouse for column in EVENTS} | _BOOKKEEPING
 POSITION_TYPES: Final = {"source": "String", "sequence": "UInt64", "written": "UInt64", "skipped": "String"}

@@ -137,7 +137,19 @@ _KEPT: Final = (
 )
 _SECOND: Final = "fromUnixTimestamp64Micro(intDiv(toUnixTimestamp64Micro(received_at), 1000000) * 1000000)"
 
-MIGRATIONS: Final = (Migration(2, "times of receipt are kept to the second, once", _forget_receipt),)
+
+def _add_sender(database: ClickhouseDatabase, progress: Progress) -> None:
+    """Who sent an event that is there already is not known."""
+    ddl = database.ddl
+    for table in dict.fromkeys((ddl.local_events, "events")):
+        database.run(f"ALTER TABLE {database.name}.{table}{ddl.everywhere} ADD COLUMN IF NOT EXISTS sender Int64")
+    progress(1.0)
+
+
+MIGRATIONS: Final = (
+    Migration(2, "times of receipt are kept to the second, once", _forget_receipt),
+    Migration(3, "an event id that comes from another address is told apart", _add_sender),
+)
 """Ascending, without a gap."""
 
 FORMAT: Final = MIGRATIONS[-1].number

@@ -37,7 +37,7 @@ import msgspec
 from footfall.database.clickhouse.ddl import DOUBLE_TYPES, EVENT_TYPES, POSITION_TYPES, SALT_TYPES
 from footfall.database.clickhouse.server import ClickhouseDatabase
 from footfall.database.enrich import SALT_BYTES
-from footfall.database.rows import DUPLICATE_AGE, SeenIds, keys_in, rows_of
+from footfall.database.rows import DUPLICATE_AGE, SeenId, SeenIds, keys_in, rows_of
 from footfall.database.salts import SALT_AGE, Salts, Steadiness, running_time
 from footfall.database.schema import Row
 from footfall.entry import Entry
@@ -161,7 +161,7 @@ class ClickhouseSink:
             gone = [sequence for sequence in found if sequence < batch.sequence]
             after = _grown(after, sum(found.pop(sequence) for sequence in gone), after.sequence)
             # Without regard to ids: what is not there of the rows was a duplicate.
-            added = rows_of(batch, entries, after, _NO_SALTS, SeenIds({}))
+            added = rows_of(batch, entries, after, _NO_SALTS, SeenIds({}, _NO_SALTS))
             after = _recounted(added.progress, after.written + found.pop(batch.sequence, 0))
         self._note_doubles([entries for _, entries in opened])
         self._move(source, after)
@@ -171,15 +171,15 @@ class ClickhouseSink:
         before = after = self._at(source)
         all_entries = [entries for _, entries in opened]
         keys = keys_in(all_entries)
-        seen = SeenIds(self._seen(keys, source, before.sequence))
+        seen = SeenIds(self._seen(keys, source, before.sequence), self._salts)
         rows: list[tuple[Any, ...]] = []
         sequences = set()
         for batch, entries in opened:
             added = rows_of(batch, entries, after, self._salts, seen, settings=self._settings)
             after = added.progress
             rows += [
-                (*stored(row), source, batch.sequence, key, _microseconds(seen_at))
-                for row, (key, seen_at) in zip(added.rows, added.ids, strict=True)
+                (*stored(row), source, batch.sequence, key, _microseconds(known.received_at), known.sender)
+                for row, (key, known) in zip(added.rows, added.ids, strict=True)
             ]
             if added.rows:
                 sequences.add(batch.sequence)
@@ -214,15 +214,16 @@ class ClickhouseSink:
             )
         )
 
-    def _seen(self, keys: Mapping[int, datetime], source: str, sequence: int) -> dict[int, datetime]:
-        """When events with these keys were received, the last time; but for what is past that place of `source`."""
+    def _seen(self, keys: Mapping[int, datetime], source: str, sequence: int) -> dict[int, SeenId]:
+        """What is known of events with these keys, the last time; but for what is past that place of `source`."""
         if not keys:
             return {}
         return {
-            key: _EPOCH + received_us * _MICROSECOND
-            for key, received_us in self._db.query(
-                f"SELECT event_key, max(toUnixTimestamp64Micro(seen_at)) FROM {self._db.name}.events "
-                f"WHERE {_WITH_KEYS} AND NOT (queue = {{source:String}} AND sequence > {{sequence:UInt64}}) "
+            key: SeenId(_EPOCH + received_us * _MICROSECOND, sender)
+            for key, received_us, sender in self._db.query(
+                "SELECT event_key, max(toUnixTimestamp64Micro(seen_at)), argMax(sender, seen_at) "
+                f"FROM {self._db.name}.events WHERE {_WITH_KEYS} "
+                "AND NOT (queue = {source:String} AND sequence > {sequence:UInt64}) "
                 "GROUP BY event_key",
                 {**_around(keys), "source": source, "sequence": sequence},
                 keys=keys,

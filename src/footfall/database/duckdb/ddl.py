@@ -3,8 +3,8 @@
 - `events`: a row for each entry that has a site; the columns are those of `footfall.database.schema`.
 - `positions`: for each source the last `sequence` in `events`, rows `written`, entries `skipped` by reason (JSON).
 - `salts`: the secrets that tell visitors without a user id apart, one for each UTC `day`.
-- `event_ids`: a 128-bit hash of site and `event_id` for each event of the last days that had one, and the second in
-  which it was received.
+- `event_ids`: a 128-bit hash of site and `event_id` for each event of the last days that had one, the second in which
+  it was received, and a hash of its sender (`footfall.database.rows.SeenId`), NULL where that is not known.
 - `format`: the number of this layout, in one row. `footfall.database.duckdb.migrations` bring older ones up to it.
 """
 
@@ -27,7 +27,7 @@ CREATE TABLE positions (
     skipped JSON NOT NULL
 );
 CREATE TABLE salts (day DATE PRIMARY KEY, salt BLOB NOT NULL, made_at TIMESTAMP NOT NULL);
-CREATE TABLE event_ids (id HUGEINT NOT NULL, seen_at TIMESTAMP NOT NULL);
+CREATE TABLE event_ids (id HUGEINT NOT NULL, seen_at TIMESTAMP NOT NULL, sender BIGINT);
 CREATE TABLE format (version INTEGER NOT NULL);
 """
 """The statements that make them, in an empty database."""

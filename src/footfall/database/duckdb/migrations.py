@@ -56,7 +56,16 @@ def _forget_receipt(connection: duckdb.DuckDBPyConnection, progress: Progress) -
     connection.execute("UPDATE event_ids SET seen_at = date_trunc('second', seen_at)")
 
 
-MIGRATIONS: Final = (Migration(2, "times of receipt are kept to the second, once", _forget_receipt),)
+def _add_sender(connection: duckdb.DuckDBPyConnection, progress: Progress) -> None:
+    """Who sent an event of which the id is known already is not known."""
+    connection.execute("ALTER TABLE event_ids ADD COLUMN sender BIGINT")
+    progress(1.0)
+
+
+MIGRATIONS: Final = (
+    Migration(2, "times of receipt are kept to the second, once", _forget_receipt),
+    Migration(3, "an event id that comes from another address is told apart", _add_sender),
+)
 """Ascending, without a gap."""
 
 FORMAT: Final = MIGRATIONS[-1].number

@@ -24,7 +24,7 @@ import msgspec
 
 from footfall.database.duckdb.file import first_line, is_unreadable, log_of
 from footfall.database.enrich import SALT_BYTES
-from footfall.database.rows import DUPLICATE_AGE, SeenIds, keys_in, rows_of
+from footfall.database.rows import DUPLICATE_AGE, SeenId, SeenIds, keys_in, rows_of
 from footfall.database.salts import SALT_AGE, Salts, Steadiness, running_time
 from footfall.database.schema import NAMES
 from footfall.errors import DamagedFileError, UnreadableFileError
@@ -120,7 +120,7 @@ class DuckdbSink:
         rows = 0
         entries = [entries_of(batch) for batch in batches]
         with self._transaction():
-            seen = self._event_ids.look_up(keys_in(entries))
+            seen = SeenIds(self._event_ids.look_up(keys_in(entries)), self._salts)
             with self._db.appender("events", columns=list(NAMES)) as events:
                 for batch, batch_entries in zip(batches, entries, strict=True):
                     before = moved.get(batch.source) or self._positions.get(batch.source, Progress())
@@ -281,24 +281,24 @@ class _EventIds:
     def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
         self._db = db
 
-    def look_up(self, keys: Collection[int]) -> SeenIds:
+    def look_up(self, keys: Collection[int]) -> dict[int, SeenId]:
         """What the table knows of `keys`; call within the transaction that they serve."""
         if not keys:
-            return SeenIds({})
-        return SeenIds(
-            dict(
-                self._db.execute(
-                    "SELECT id, max(seen_at) FROM event_ids WHERE id IN (SELECT unnest(?::HUGEINT[])) GROUP BY id",
-                    [list(keys)],
-                ).fetchall()
-            )
-        )
+            return {}
+        return {
+            key: SeenId(seen_at, sender or 0)
+            for key, seen_at, sender in self._db.execute(
+                "SELECT id, max(seen_at), arg_max(sender, seen_at) FROM event_ids "
+                "WHERE id IN (SELECT unnest(?::HUGEINT[])) GROUP BY id",
+                [list(keys)],
+            ).fetchall()
+        }
 
-    def save(self, new: Mapping[int, datetime]) -> None:
+    def save(self, new: Mapping[int, SeenId]) -> None:
         """Add those that were new; call within the same transaction."""
         if new:
             with self._db.appender("event_ids") as ids:
-                ids.append_rows(list(new.items()))
+                ids.append_rows([(key, *seen) for key, seen in new.items()])
 
     def forget(self, until: datetime) -> None:
         self._db.execute("DELETE FROM event_ids WHERE seen_at <= ?", [until])
