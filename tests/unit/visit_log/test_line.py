@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from footfall.visit_log.line import VisitLine, format_line, parse_line
+from footfall.visit_log.line import MAX_FIELD_BYTES, VisitLine, format_line, parse_line
 
 EXAMPLE = "2022-12-19T14:16:49.9605280Z|https://google.com|SomeUserAgent 1.2.3|192.168.1.1"
 EXAMPLE_NS = int(datetime(2022, 12, 19, 14, 16, 49, tzinfo=UTC).timestamp()) * 10**9 + 960_528_000
@@ -61,6 +61,26 @@ def test_escapes(sent: bytes, written: str) -> None:
     """Each header value is written as the format says."""
     assert written == format_line(0, sent, b"", "::1").split("|")[1]
     assert written == format_line(0, b"", sent, "::1").split("|")[2]
+
+
+@given(headers.filter(len), st.integers(1, 3 * MAX_FIELD_BYTES))
+@example(b"\xff", 60_000)
+@example(b"|", 60_000)
+@example("\u2028".encode(), 60_000)
+@example(b"null", 60_000)
+@example("a\U0001f600".encode(), 60_000)
+def test_a_field_is_bounded_with_its_escapes(pattern: bytes, size: int) -> None:
+    """However long a header is and whatever it holds, its field is 8 kB at most and says how the header began."""
+    sent = (pattern * (size // len(pattern) + 1))[:size]
+    line = format_line(0, sent, sent, "::1")
+
+    _, referrer, user_agent, _ = line.split("|")
+    assert referrer == user_agent
+    assert len(referrer.encode()) <= MAX_FIELD_BYTES
+    read = parse_line(line)
+    assert sent.startswith(read.referrer)
+    # An escape is 6 bytes at most, so less than that may be left free at the end.
+    assert sent == read.referrer or len(referrer.encode()) > MAX_FIELD_BYTES - 6
 
 
 def test_address_is_escaped() -> None:

@@ -158,16 +158,16 @@ def test_mode(path: Path, state_dir: Path) -> None:
 
 def test_larger_than_an_intent(path: Path, state_dir: Path) -> None:
     """A call of many megabytes is written in steps; when one fails, the position is that of the last whole one."""
-    megabyte = "x" * 1_000_000
-    batches = [batch(sequence, hit(megabyte)) for sequence in range(1, 11)]
+    text = "x" * 8_000
+    batches = [batch(sequence, *[hit(text)] * 125) for sequence in range(1, 11)]
     with closing(VisitLog(path, state_dir)) as log:
         with largest_file(7_000_000), pytest.raises(OSError, match="File too large"):
             log.write(batches)
-        assert {"a": Progress(5, 5, 5)} == log.progress()
+        assert {"a": Progress(5, 5, 5 * 125)} == log.progress()
 
         log.write(batches)
-        assert {"a": Progress(10, 10, 10)} == log.progress()
-    assert line(megabyte) * 10 == path.read_bytes()
+        assert {"a": Progress(10, 10, 10 * 125)} == log.progress()
+    assert line(text) * 10 * 125 == path.read_bytes()
 
 
 def test_unreadable_batch(path: Path, state_dir: Path) -> None:
