@@ -81,6 +81,7 @@ def field_errors_of(
 
 
 def _plain(message: str) -> str:
-    """The message of msgspec without the JSON path, which the field's name already says."""
-    message = message.split(" - at `", 1)[0].replace("`", "")
-    return message[:1].lower() + message[1:]
+    """The message of msgspec without the JSON path, which the field's name already says, but for a member of it."""
+    message, _, path = message.replace("`", "").partition(" - at ")
+    whose = ", as the name of each member" if path.startswith("key in ") else ", as each member" if "[" in path else ""
+    return message[:1].lower() + message[1:] + whose

@@ -316,7 +316,7 @@ def test_wrong_method_is_told_the_right_ones(collector: Footfall, method: str, p
         pytest.param(b"a\tb", id="tab"),
         pytest.param(b"<script>alert(1)</script>' OR 1=1 --", id="injections"),
         pytest.param(b"\\r\\n${jndi:ldap://example/a}%0d%0a", id="escaped line breaks"),
-        pytest.param(b"a" * 10_000, id="10 kB"),
+        pytest.param(b"a" * 8_192, id="8 kB"),
         pytest.param(b"", id="empty"),
     ],
 )
@@ -329,6 +329,16 @@ def test_header_is_recorded_as_it_was_sent(collector: Footfall, value: bytes, re
 
     assert_is_image(answer)
     assert [(value, value)] == [(hit.user_agent, hit.referrer) for hit in hits_of(collector, site_id)]
+
+
+def test_of_a_long_header_the_beginning_is_recorded(collector: Footfall) -> None:
+    """As much as fits in a line of the visits log; what is longer breaks no page, and is no reason to lose the hit."""
+    value = b"a" * 8_192 + b"b" * 50_000
+
+    [answer] = exchange(collector.port, get(b"/track?site_id=long", b"Referer: " + value, CLOSE))
+
+    assert_is_image(answer)
+    assert [value[:8_192]] == [hit.referrer for hit in hits_of(collector, "long")]
 
 
 @pytest.mark.parametrize(

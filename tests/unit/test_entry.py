@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from footfall.entry import (
     MAX_EVENTS,
+    MAX_EXPLAINED,
     Entry,
     Event,
     Hit,
@@ -116,7 +117,6 @@ def test_an_event_has_of_a_user_agent_what_is_looked_at() -> None:
     """A thousand events of one request have it once each, which must not make 64 MB of 64 KiB."""
     body = json.dumps([SMALLEST] * 1_000).encode()
     many = ManyEvents(body, max_event_bytes=65_536, received_ns=NOW_NS, address=None, user_agent=b"a" * 65_000)
-    many.judge()
     assert [b"a" * 512] * 1_000 == [event.user_agent for event in many.accepted]
 
 
@@ -424,7 +424,6 @@ def test_any_bytes_are_taken_or_explained(body: bytes) -> None:
 def parse_many(body: bytes) -> tuple[list[str], list[RefusedEvent]]:
     """The sites of the events that are taken, and what is said of the rest."""
     many = ManyEvents(body, max_event_bytes=65_536, received_ns=NOW_NS, address="192.0.2.1", user_agent=b"Agent/1")
-    assert many.judge()
     return [event.site_id for event in many.accepted], many.refused
 
 
@@ -448,7 +447,6 @@ def test_one_of_many_is_the_same_as_one_alone() -> None:
     body = json.dumps([SMALLEST]).encode()
     many = ManyEvents(body, max_event_bytes=65_536, received_ns=NOW_NS, address="192.0.2.1", user_agent=b"Agent/1")
 
-    assert many.judge()
     assert [parse_fields()] == many.accepted
 
 
@@ -612,15 +610,10 @@ def test_as_many_events_as_are_allowed_are_judged() -> None:
     assert list(range(MAX_EVENTS)) == [event.index for event in refused]
 
 
-def test_many_events_are_judged_a_few_at_a_time() -> None:
-    """Each once, in order, however many at a time; the last time says so."""
-    wrong = b'{"site_id": "c"}'
-    body = b"\n".join([b'{"site_id": "a", "event_type": "e"}', wrong, b'{"site_id": "b", "event_type": "e"}'])
-    for limit in range(1, 5):
-        many = ManyEvents(body, max_event_bytes=65_536, received_ns=NOW_NS, address=None, user_agent=b"")
-        turns = 1
-        while not many.judge(limit):
-            turns += 1
+def test_the_first_that_are_wrong_are_explained() -> None:
+    """The rest are named by their place only: to tell their fields would take longer than all else together."""
+    _, refused = parse_many(b"\n".join([b'{"site_id": "c"}'] * (MAX_EXPLAINED + 2)))
 
-        assert (["a", "b"], [1]) == ([event.site_id for event in many.accepted], [one.index for one in many.refused])
-        assert -(-3 // limit) == turns
+    assert list(range(MAX_EXPLAINED + 2)) == [event.index for event in refused]
+    assert [["event_type"]] * MAX_EXPLAINED + [[]] * 2 == [[error.field for error in one.errors] for one in refused]
+    assert "the first 20" in refused[-1].detail

@@ -4,6 +4,8 @@ import ipaddress
 from collections.abc import Sequence
 from functools import lru_cache
 
+from footfall.rate_limit import sender_of
+
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -34,9 +36,29 @@ class ClientAddress:
                 break
         return address
 
+    def sender(self, peer: str | None, address: str | None, forwarded: bytes | None) -> str | None:
+        """Who has to answer for a request: `address`, what `of` has made of the rest, or its network.
+
+        A proxy that nobody has named as trusted would have to answer for all its visitors. So where such a peer is in
+        a private network, whoever it says it was called by does. Elsewhere that proves nothing: anybody could say it.
+        """
+        if forwarded is not None and self.is_unnamed_proxy(peer, forwarded):
+            return parse_address(forwarded.decode("latin-1").rpartition(",")[2].strip()) or peer
+        address = address or peer
+        return None if address is None else sender_of(address)
+
+    def is_unnamed_proxy(self, peer: str | None, forwarded: bytes | None) -> bool:
+        """Whether a request seems to come from a proxy whose word is not taken, so that its visitors look like one."""
+        return forwarded is not None and peer is not None and not self._is_trusted(peer) and _is_private(peer)
+
     def _is_in_networks(self, text: str) -> bool:
         address = ipaddress.ip_address(text.partition("%")[0])
         return any(address in network for network in self._networks)
+
+
+@lru_cache(maxsize=1_024)
+def _is_private(text: str) -> bool:
+    return ipaddress.ip_address(text).is_private
 
 
 def parse_address(text: str) -> str | None:

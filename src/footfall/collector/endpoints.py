@@ -14,8 +14,16 @@ from footfall.collector.http import Reply
 from footfall.collector.intake import Intake, Outcome
 from footfall.collector.message import Request, Response
 from footfall.collector.reports import ReportRequests
-from footfall.collector.validator import Validator
-from footfall.entry import INVALID, MAX_EVENTS_BYTES, Hit, ManyAccepted, ManyEvents, RefusedEvent, parse_event
+from footfall.entry import (
+    INVALID,
+    MAX_EVENTS_BYTES,
+    MAX_HEADER_BYTES,
+    Hit,
+    ManyAccepted,
+    ManyEvents,
+    RefusedEvent,
+    parse_event,
+)
 from footfall.problem import CONTENT_TYPE, Problem
 
 GIF: Final = bytes.fromhex(
@@ -86,7 +94,6 @@ class Endpoints:
     ) -> None:
         self._intake = intake
         self._addresses = addresses
-        self._judge = Validator(self._take_judged)
         self._reports = reports
         self._max_body_bytes = max_body_bytes
         self._pixel = _PIXEL if pixel_url is None else Response(302, headers={**_ANY_SITE, "location": pixel_url})
@@ -107,6 +114,12 @@ class Endpoints:
         else:
             self._reports.answer(request, reply)
 
+    def has_room(self, sender: str | None) -> bool:
+        return self._intake.has_room(sender)
+
+    def when_room(self, call: Callable[[], None]) -> None:
+        self._intake.when_room(call)
+
     def refuse(self, problem: Problem, path: bytes) -> Response:
         if path and path not in _COLLECTING:
             return Response.of(problem)
@@ -123,16 +136,27 @@ class Endpoints:
                 return
             referrer = headers.get(b"referer", b"")
             user_agent = headers.get(b"user-agent", b"")
-            address = self._addresses.of(request.peer, headers.get(b"x-forwarded-for"))
+            forwarded = headers.get(b"x-forwarded-for")
+            address = self._addresses.of(request.peer, forwarded)
             site_id = path = user_id = None
             if request.query:
                 site_id, path, user_id = _hit_parameters(request.query)
-            hit = Hit(self._clock(), address, referrer, user_agent, site_id, path, user_id)
-            reply.send(self._pixel)
+            hit = Hit(
+                self._clock(),
+                address,
+                referrer[:MAX_HEADER_BYTES],
+                user_agent[:MAX_HEADER_BYTES],
+                site_id,
+                path,
+                user_id,
+            )
             if self._admission is not None and (reason := self._admission.reason_against(headers, hit)):
+                reply.send(self._pixel)
                 self._intake.refuse(reason)
                 return
-            self._intake.add_hit(hit, len(referrer) + len(user_agent) + len(request.query))
+            sender = self._addresses.sender(request.peer, address, forwarded)
+            size = len(referrer) + len(user_agent) + len(request.query)
+            self._intake.add_hit(hit, size, sender, partial(_serve, reply, self._pixel))
         elif request.method == b"HEAD":
             reply.send(self._pixel)
         elif request.method == b"OPTIONS":
@@ -165,13 +189,15 @@ class Endpoints:
             admission.check_visitor(headers)
         body = request.body
         received_ns = self._clock()
-        address = self._addresses.of(request.peer, headers.get(b"x-forwarded-for"))
+        forwarded = headers.get(b"x-forwarded-for")
+        address = self._addresses.of(request.peer, forwarded)
+        sender = self._addresses.sender(request.peer, address, forwarded)
         user_agent = headers.get(b"user-agent", b"")
         if request.path == b"/event":
             event = parse_event(body, received_ns=received_ns, address=address, user_agent=user_agent)
             if admission is not None:
                 admission.check_event(headers, event)
-            self._intake.add_events((event,), len(body), partial(_acknowledge, reply, _ACCEPTED))
+            self._intake.add_events((event,), len(body), sender, partial(_acknowledge, reply, _ACCEPTED))
             return
         many = ManyEvents(
             body,
@@ -181,18 +207,18 @@ class Endpoints:
             user_agent=user_agent,
             check=None if admission is None else partial(admission.check_event, headers),
         )
-        if not self._judge.take(many, len(body), reply):
-            self._intake.refuse("overloaded", many.count)
-            reply.send(_UNAVAILABLE)
-
-    def _take_judged(self, many: ManyEvents, size: int, reply: Reply) -> None:
         for reason, count in many.reasons.items():
             self._intake.refuse(reason, count)
         if many.accepted:
             answer = _many_accepted(len(many.accepted), many.refused)
-            self._intake.add_events(many.accepted, size, partial(_acknowledge, reply, answer))
+            self._intake.add_events(many.accepted, len(body), sender, partial(_acknowledge, reply, answer))
         else:
             reply.send(_none_accepted(many.refused))
+
+
+def _serve(reply: Reply, image: Response, _outcome: Outcome) -> None:
+    """Whatever became of the hit, the page that embeds the image must not break."""
+    reply.send(image)
 
 
 def _acknowledge(reply: Reply, accepted: Response, outcome: Outcome) -> None:

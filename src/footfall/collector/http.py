@@ -12,6 +12,7 @@ What it holds to, whatever a client does:
   over its time, so a slow client costs a file descriptor, never a thread.
 - Input is parsed in pieces, one of a connection in a turn of the loop, and what is not parsed is left to the kernel:
   a flood of requests on some connections delays a request on another by the time of one piece.
+- While the application has no room for what a client sends, its connections are not read. Nothing is refused for it.
 - Answers leave in the order of the requests (pipelining), and a connection that does not read is not read from.
 - A message llhttp finds ambiguous (both `Content-Length` and `Transfer-Encoding`, for one) is refused, RFC 9112.
 
@@ -38,7 +39,9 @@ import httptools
 from footfall.collector.address import parse_address
 from footfall.collector.memory_budget import MemoryBudget
 from footfall.collector.message import Request, Response, path_of
+from footfall.collector.turns import Turns
 from footfall.problem import Problem
+from footfall.rate_limit import sender_of
 from footfall.status.local import Origin, TcpEnd
 
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -160,6 +163,14 @@ class Application(Protocol):
         """How long the body of a request to `path` may be."""
         ...
 
+    def has_room(self, sender: str | None) -> bool:  # noqa: ARG002 - for others to use
+        """Whether it takes requests of a client (`rate_limit.sender_of`) now; those that are read, it has to take."""
+        return True
+
+    def when_room(self, call: Callable[[], None]) -> None:
+        """Call once, when it may have room again for a client for which it had none."""
+        del call  # there always is room
+
     def refuse(self, problem: Problem, path: bytes) -> Response:
         """A request that can't be read whole: count it and say what to answer. `path` is empty where unknown."""
         ...
@@ -187,7 +198,7 @@ class Server:
         self._listener: asyncio.Server | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._sweep: asyncio.Task[None] | None = None
-        self._line: deque[Connection] = deque()
+        self.turns: Turns[Connection] = Turns(application.has_room, application.when_room)
         self._emptied: asyncio.Event | None = None
 
     async def start(self, sock: socket.socket) -> None:
@@ -229,18 +240,7 @@ class Server:
         if self._emptied is not None and not self.connections:
             self._emptied.set()
 
-    def wait_in_line(self, connection: "Connection") -> None:
-        """Have its `take_turn` called when those before it have had theirs, one in a turn of the loop."""
-        if not self._line:
-            self._loop.call_soon(self._serve_next)
-        self._line.append(connection)
-
     # Inside.
-
-    def _serve_next(self) -> None:
-        self._line.popleft().take_turn()
-        if self._line:
-            self._loop.call_soon(self._serve_next)
 
     def _make_room(self) -> bool:
         """Close the connection that has been idle longest, or else one that has not sent its request in all its time.
@@ -296,7 +296,9 @@ class Connection(asyncio.BufferedProtocol):
         "_reading",
         "_replies",
         "_request",
+        "_sender",
         "_size",
+        "_stash",
         "_target",
         "_transport",
         "_unread",
@@ -317,6 +319,7 @@ class Connection(asyncio.BufferedProtocol):
         self._gone = False
         self._reading = True
         self._in_line = False
+        self._stash = b""  # a piece that is not parsed yet
         self._unread = 0  # bytes of answers, when they are too many
         self._untaken = 0
         self._discarded = 0
@@ -338,6 +341,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(_UNREAD_BYTES)
         peername = transport.get_extra_info("peername")
         self._peer = parse_address(peername[0].partition("%")[0]) if isinstance(peername, tuple) else None
+        self._sender = None if self._peer is None else sender_of(self._peer)
         self.server.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
@@ -354,12 +358,11 @@ class Connection(asyncio.BufferedProtocol):
             if self._discarded > LINGER_BYTES:
                 self.abort()
             return
-        self._parse(self.server.piece[:nbytes])
-        if self._target:
-            self._measure(nbytes)
-        if nbytes == _PIECE_BYTES:
-            self._in_line = True  # there may be more
-            self.server.wait_in_line(self)
+        if self.server.application.has_room(self._sender):
+            self._take(self.server.piece[:nbytes])
+        else:
+            self._stash = bytes(self.server.piece[:nbytes])
+            self._wait()
         if self._unread:
             self.deadline = self.server.now + READ_S
         self._steer()
@@ -378,7 +381,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self._unread = 1
-        self._untaken = self.count_untaken()
+        self._untaken = self._count_untaken()
         self.deadline = self.server.now + READ_S
 
     def resume_writing(self) -> None:
@@ -476,10 +479,8 @@ class Connection(asyncio.BufferedProtocol):
                 self.on_gone = None
             if reply.close:
                 self._linger()
-        if self._unread:
-            self._hold_unread()
-        if self._awaited is not None:
-            self._wake()
+        self._hold_unread()
+        self._wake()
         if not replies and self.server.draining and not self._closing:
             self._closing = True
             self._transport.close()
@@ -492,26 +493,14 @@ class Connection(asyncio.BufferedProtocol):
             self._awaited = asyncio.get_running_loop().create_future()
             await self._awaited
         self._transport.write(part)
-        if self._unread:
-            self._hold_unread()
-
-    def count_untaken(self) -> int:
-        """Bytes of answers that the client's machine has not acknowledged, those that the kernel holds included.
-
-        The kernel may hold megabytes, and asks for more only when a good part of them is gone, so a slow client would
-        seem to take nothing for a long time.
-        """
-        answer = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
-        return self._transport.get_write_buffer_size() + int.from_bytes(answer, sys.byteorder)
-
-    @property
-    def is_stalled(self) -> bool:
-        """Whether the client leaves so much unread that nothing more is written."""
-        return self._unread > 0
+        self._hold_unread()
 
     def take_turn(self) -> None:
         """Others have had their turn: parse on."""
         self._in_line = False
+        piece, self._stash = self._stash, b""
+        if piece and not self._closing:
+            self._take(memoryview(piece))
         self._steer()
 
     def expire(self) -> None:
@@ -535,8 +524,8 @@ class Connection(asyncio.BufferedProtocol):
         return True
 
     def abort_if_slow(self) -> bool:
-        """Close unless it has an answer to wait for."""
-        if self._replies:
+        """Close unless it waits for us."""
+        if self._replies or self._stash:
             return False
         self.abort()
         return True
@@ -561,9 +550,19 @@ class Connection(asyncio.BufferedProtocol):
     # Inside.
 
     def _hold_unread(self) -> None:
-        self._unread = max(1, self._transport.get_write_buffer_size())
-        self._untaken = self.count_untaken()
-        self.server.unread.hold(self, self._unread)
+        if self._unread:
+            self._unread = max(1, self._transport.get_write_buffer_size())
+            self._untaken = self._count_untaken()
+            self.server.unread.hold(self, self._unread)
+
+    def _count_untaken(self) -> int:
+        """Bytes of answers that the client's machine has not acknowledged, those that the kernel holds included.
+
+        The kernel may hold megabytes, and asks for more only when a good part of them is gone, so a slow client would
+        seem to take nothing for a long time.
+        """
+        answer = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        return self._transport.get_write_buffer_size() + int.from_bytes(answer, sys.byteorder)
 
     def _wake(self) -> None:
         if self._awaited is not None and not self._awaited.done():
@@ -577,6 +576,17 @@ class Connection(asyncio.BufferedProtocol):
     def _is_old(self, request: Request) -> bool:
         """Whether it is HTTP/1.0 that asks to keep the connection: unless told, such a client waits for its end."""
         return b"connection" in request.headers and self._parser.get_http_version() == "1.0"
+
+    def _take(self, piece: memoryview) -> None:
+        self._parse(piece)
+        if self._target:
+            self._measure(len(piece))
+        if len(piece) == _PIECE_BYTES:
+            self._wait()  # there may be more
+
+    def _wait(self) -> None:
+        self._in_line = True
+        self.server.turns.wait(self._sender, self)
 
     def _parse(self, piece: memoryview) -> None:
         rest: bytes | memoryview = piece
@@ -630,7 +640,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _expect_progress(self) -> None:
         """A client that takes its answers slowly is given time, as long as it takes them."""
-        untaken = self.count_untaken()
+        untaken = self._count_untaken()
         if untaken >= self._untaken:
             self.abort()
         self._untaken = untaken

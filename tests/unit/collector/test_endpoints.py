@@ -1,11 +1,9 @@
 """The collector's endpoints on a queue of their own, in this process: what can't be brought about from outside."""
 
 import asyncio
-import json
 import re
 import socket
 import sys
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +14,6 @@ import pytest
 import uvloop
 
 from costly import COSTLY
-from footfall.collector import validator as judge
 from footfall.collector.address import ClientAddress
 from footfall.collector.endpoints import Endpoints
 from footfall.collector.http import Server
@@ -77,44 +74,6 @@ def test_error_of_ours_is_counted_as_one(tmp_path: Path, caplog: pytest.LogCaptu
     with closing(run(tmp_path, BrokenAddresses([]), main)) as queue:
         assert {"error": 2} == queue.state().refused
     assert "ZeroDivisionError" in caplog.text
-
-
-WRONG = {"site_id": 1, "event_type": 1, "path": 1, "timestamp": "x", "referrer": 1, "props": 1}
-
-
-def test_others_are_served_while_many_events_are_judged(tmp_path: Path) -> None:
-    """A thousand wrong ones are a long judgement; one image asked for after it is there before."""
-
-    async def main(client: httpx.AsyncClient) -> None:
-        many = asyncio.ensure_future(client.post("/events", json=[WRONG] * 999 + [VIEW]))
-        await asyncio.sleep(0)
-        before = 0
-        while not many.done():
-            before += (await client.get("/track")).status_code == 200
-        answer = many.result()
-        assert (202, 1, 999) == (answer.status_code, answer.json()["accepted"], len(answer.json()["refused"]))
-        assert before > 1
-
-    with closing(run(tmp_path, ClientAddress([]), main)) as queue:
-        assert {"invalid": 999} == queue.state().refused
-
-
-def test_bodies_that_wait_to_be_judged_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond it they are refused, and counted; those that were taken are judged."""
-    body = json.dumps([WRONG] * 999 + [VIEW]).encode()
-    monkeypatch.setattr(judge, "MAX_WAITING_BYTES", 3 * len(body))
-
-    async def main(client: httpx.AsyncClient) -> None:
-        headers = {"content-type": "application/json"}
-        answers = await asyncio.gather(*[client.post("/events", content=body, headers=headers) for _ in range(10)])
-        statuses = Counter(answer.status_code for answer in answers)
-        assert {202, 503} == set(statuses)
-        refused.append(statuses[503])
-
-    refused: list[int] = []
-    with closing(run(tmp_path, ClientAddress([]), main)) as queue:
-        state = queue.state()
-    assert (10 - refused[0], 1_000 * refused[0]) == (state.received, state.refused["overloaded"])
 
 
 class CallCounter:

@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from footfall.collector import http
-from footfall.collector.http import Reply, Server
+from footfall.collector.http import Application, Reply, Server
 from footfall.collector.message import Request, Response
 from footfall.problem import Problem
 from raw_http import Answer, get, parse_answers, post
@@ -21,7 +21,7 @@ Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
 
 
-class Echo:
+class Echo(Application):
     """Answers with the request's body or path; `/large` at length, `/soon` in the loop's next turn, `/later` when told.
 
     `/elsewhere` is answered when told, too, and alone. `/broken` is an error of ours.

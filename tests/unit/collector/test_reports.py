@@ -9,7 +9,7 @@ import httpx
 import pytest
 import uvloop
 
-from footfall.collector.http import Reply, Server
+from footfall.collector.http import Application, Reply, Server
 from footfall.collector.message import Request, Response
 from footfall.collector.reports import ReportRequests
 from footfall.problem import Problem
@@ -17,7 +17,7 @@ from footfall.status.access import ReportAccess
 from footfall.status.service import ServiceStatus
 
 
-class Collector:
+class Collector(Application):
     """An application without reports of its own, and a state that can't be read."""
 
     def __init__(self, token: str | None) -> None:

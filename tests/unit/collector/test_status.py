@@ -9,7 +9,7 @@ import httpx
 import pytest
 import uvloop
 
-from footfall.collector.http import Reply, Server
+from footfall.collector.http import Application, Reply, Server
 from footfall.collector.message import Request, Response
 from footfall.collector.status import StatusReplies
 from footfall.errors import QueueFullError
@@ -18,7 +18,7 @@ from footfall.queue.local.store import QueueState
 from footfall.status.service import ServiceStatus
 
 
-class Observing:
+class Observing(Application):
     """An application that has nothing else to say. Its one role is ready when it is let go on.
 
     Attributes:

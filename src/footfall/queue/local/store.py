@@ -108,6 +108,7 @@ _MAX_MARGIN_BYTES = 64 * 1024 * 1024
 _VACUUM_PAGES = 512
 _CHECKPOINT_PAGES = 4_000
 """From one checkpoint of SQLite's WAL to the next: 16 MB, a few a second at full load."""
+_LITTLE = 0.3
 _MEASURE_BYTES = 1024 * 1024
 """How much may be appended between two looks at the file's size; several writers may pass the limit by this each."""
 _WAL_KEPT_BYTES = 16 * 1024 * 1024
@@ -164,7 +165,8 @@ class LocalQueue:
         self._max_bytes = max_bytes
         self._margin_bytes = min(_MAX_MARGIN_BYTES, max_bytes // 4)
         self._margin_ns = margin_hours * _HOUR_NS
-        self._room = 0
+        self._room = 0  # may be appended before the file's size is looked at again
+        self._beyond = max_bytes  # was free besides, when it was
         self._clock = clock
         with ExitStack() as held:
             source_fd = open_file(source_path(path), os.O_RDWR | os.O_CREAT, mode=PRIVATE)
@@ -283,6 +285,15 @@ class LocalQueue:
             if free < size:
                 raise QueueFullError(f"the queue holds its limit of {self._max_bytes} bytes (queue.max_bytes)")
             self._room = min(free, _MEASURE_BYTES) - size
+            self._beyond = free - min(free, _MEASURE_BYTES)
+
+    def free_share(self) -> float:
+        """The part of its limit that is free, about; exactly when it is little, since outputs may have caught up."""
+        free = self._beyond + self._room
+        if free < self._max_bytes * _LITTLE:
+            self._room, self._beyond = 0, self._max_bytes - self._used_bytes()
+            free = self._beyond
+        return max(0, free) / self._max_bytes
 
     def add_refused(self, refused: Mapping[str, int]) -> None:
         """Count what was refused when there is no batch to count it with; raises what `append` does."""
