@@ -13,7 +13,6 @@ An import does not follow a log that is still being written. Run it again for th
 
 import copy
 import hashlib
-import re
 import time
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from footfall.commands.access_log import FORMATS, LogFormat, LogLine, MalformedL
 from footfall.commands.known_lines import KnownLines
 from footfall.commands.logfile import MAX_LINE_BYTES, LogFile, ReadError, Skipped
 from footfall.commands.own_host import own_host
+from footfall.commands.page_requests import why_no_page
 from footfall.entry import MAX_SITE_ID, Hit, encode_entries
 from footfall.errors import BadUsageError, QueueFullError
 from footfall.failpoint import Failpoint, reach
@@ -47,10 +47,6 @@ _AGAIN = ":again"
 """Marks the log of an `again` that is under way, so that a plain run brings it to its end."""
 _HEAD_BYTES = 48
 """The part of a log that it is looked up by: shorter than any line that is sent, so it stays while the log grows."""
-
-_PAGE_EXTENSIONS = {"asp", "aspx", "cfm", "cgi", "htm", "html", "jsp", "jspx", "md", "php", "shtml", "xhtml"}
-_EXTENSION = re.compile(r"\.([0-9A-Za-z]*[A-Za-z][0-9A-Za-z]*)\Z")
-"""The end of a path that names a format; digits alone do not, as in `/releases/1.2`."""
 
 
 class ImportReport(Struct):
@@ -352,7 +348,7 @@ class _Run:
         """Why a line is not wanted, or None."""
         if self._format.has_host and self._hosts and request.host.removeprefix("www.") not in self._hosts:
             return _OTHER_HOST
-        return _why_no_page(request) if self._only_pages else None
+        return why_no_page(request) if self._only_pages else None
 
     def _own_host(self, referrer: bytes) -> str:
         """The host of the page that was viewed, where it is one of several that of the page before."""
@@ -394,14 +390,3 @@ class _Run:
         if consumed > self._consumed:
             self._on_progress(consumed - self._consumed)
             self._consumed = consumed
-
-
-def _why_no_page(request: LogLine) -> str | None:
-    if request.method != "GET":
-        return "not a GET"
-    if not (200 <= request.status < 300 or request.status == 304):
-        return "not successful"
-    extension = _EXTENSION.search(request.path)
-    if extension and extension[1].lower() not in _PAGE_EXTENSIONS:
-        return "not a document"
-    return None
