@@ -18,6 +18,7 @@ from footfall.queue.account import RelayAccount
 from footfall.queue.base import SinkReport
 from footfall.queue.local.store import QueueState
 from footfall.queue.sink import VISIT_LOG
+from footfall.status.refusals import RefusalCounts
 from footfall.status.service import ServiceStatus
 from harness import needs_tool
 
@@ -227,7 +228,8 @@ def _sample_names() -> set[str]:
         has_assignment={VISIT_LOG: True},
         relay=RelayAccount(),
     )
-    text = ServiceStatus(lambda: told, sinks=(VISIT_LOG,), checks={}).answer("/metrics").body.decode()
+    status = ServiceStatus(lambda: told, sinks=(VISIT_LOG,), checks={}, refusals=RefusalCounts())
+    text = status.answer("/metrics").body.decode()
     return {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
 
 

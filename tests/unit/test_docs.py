@@ -81,7 +81,8 @@ def test_every_column_is_documented() -> None:
 def test_every_metric_is_documented() -> None:
     """Whoever reads `/metrics` finds each name in the operations guide."""
     metrics = {name for name in vars(telemetry).values() if isinstance(name, str) and name.startswith("footfall_")}
-    documented = set(re.findall(r"^\| `(\w+?)(?:_total)?(?:\{[^}]*\})?` \|", _text("docs/operations.md"), re.MULTILINE))
+    row = r"^\| `(footfall_\w+?)(?:_total)?(?:\{[^}]*\})?` \|"
+    documented = set(re.findall(row, _text("docs/operations.md"), re.MULTILINE))
     assert metrics == documented
 
 
