@@ -14,6 +14,7 @@ FOREIGN_ORIGIN: Final = "foreign_origin"
 PRIVACY_SIGNAL: Final = "privacy_signal"
 TOO_OLD: Final = "too_old"
 
+_NOT_ACCEPTED: Final = "The event was not accepted."
 _HOUR_NS: Final = 3_600 * 1_000_000_000
 
 Headers = Mapping[bytes, bytes]
@@ -76,25 +77,18 @@ class Admission:
         if self._max_age_hours is not None and event.occurred_us is not None:
             age_ns = event.received_ns - event.occurred_us * 1_000
             if age_ns > self._max_age_hours * _HOUR_NS and not self._is_trusted(headers, event.address):
-                raise Problem(
-                    422,
-                    "The event was not accepted.",
-                    [
-                        FieldError(
-                            "timestamp",
-                            f"is more than {self._max_age_hours} hours ago (collector.max_age_hours); for older ones "
-                            "send the token for reports, as in Authorization: Bearer TOKEN",
-                        )
-                    ],
-                    reason=TOO_OLD,
+                detail = (
+                    f"is more than {self._max_age_hours} hours ago (collector.max_age_hours); an older one needs the "
+                    "server's reporting.token, as in Authorization: Bearer TOKEN"
                 )
+                raise Problem(422, _NOT_ACCEPTED, [FieldError("timestamp", detail)], reason=TOO_OLD)
 
     def _check_site(self, headers: Headers, site_id: str) -> None:
         assert self._sites is not None
         domains = self._sites.get(site_id)
         if domains is None:
             detail = f"{site_id!r} is not one of the sites that this server knows; its owner lists them under sites"
-            raise Problem(422, "The event was not accepted.", [FieldError("site_id", detail)], reason=UNKNOWN_SITE)
+            raise Problem(422, _NOT_ACCEPTED, [FieldError("site_id", detail)], reason=UNKNOWN_SITE)
         for name in (b"origin", b"referer"):
             page = headers.get(name, b"")
             if page not in _NO_PAGE and not domains.hold(host_of(page)):
