@@ -1,5 +1,6 @@
-"""Reporting: what was collected, as figures.
+"""Reports over HTTP.
 
-`base` says what a database is asked, `duckdb` and `clickhouse` ask it, `api` answers over HTTP, `openapi` describes
-every endpoint and `docs` is the page that shows it. It writes nothing, and knows of no queue.
+`api` answers with figures and the state of the service, `envelope` puts access control and security headers around
+every answer, `stats` checks what `/stats` is asked, `openapi` describes every endpoint, `docs` is the page that shows
+the description, and `server` accepts the connections. The package writes nothing and does not know the queue.
 """

@@ -307,7 +307,7 @@ def test_a_failure_tells_the_client_nothing(
     assert faults(response) == {}
     assert "secret" not in response.text
     assert response.headers["x-content-type-options"] == "nosniff"
-    [record] = [record for record in caplog.records if record.name == "footfall.web.api"]
+    [record] = [record for record in caplog.records if record.name == "footfall.web.envelope"]
     assert record.levelname == "ERROR"
     assert "'/ledger'" in record.getMessage()
     assert record.exc_info is not None

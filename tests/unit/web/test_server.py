@@ -3,31 +3,20 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 
 import pytest
+import uvloop
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from footfall.processes import web
-from footfall.supervisor import Lifeline
+from footfall.web import server
 from harness import eventually
 from raw_http import exchange, get, parse_answers, read_to_end
 
 HEAD_S = 0.1
 CONNECTIONS = 20
-
-
-class Told(Lifeline):
-    """Says when to stop without a signal."""
-
-    def __init__(self) -> None:
-        super().__init__(-1, -1)
-        self.end: Callable[[], None] = lambda: None
-
-    def on_stop(self, callback: Callable[[], None]) -> None:
-        self.end = callback
 
 
 waiting: list[tuple[str, int]] = []
@@ -47,20 +36,19 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Where a server listens."""
-    monkeypatch.setattr(web, "MAX_CONNECTIONS", CONNECTIONS)
-    monkeypatch.setattr(web, "_GRACE_S", 0)
-    lifeline = Told()
+    monkeypatch.setattr(server, "_GRACE_S", 0)
     listener = socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=web.serve, args=(lifeline, answer, listener))
+    running = server.Server(answer, max_connections=CONNECTIONS)
+    thread = threading.Thread(target=uvloop.run, args=(running.serve(sockets=[listener]),))
     thread.start()
     yield listener.getsockname()[1]
-    lifeline.end()
+    running.should_exit = True
     thread.join()
 
 
 def test_a_head_without_end_is_not_read_for_ever(port: int) -> None:
     """Nobody has to know the token to send one."""
-    [answer] = exchange(port, get(b"/stats")[:-2] + b"X-Long: " + b"a" * (web.MAX_HEAD_BYTES + 1))
+    [answer] = exchange(port, get(b"/stats")[:-2] + b"X-Long: " + b"a" * (server.MAX_HEAD_BYTES + 1))
 
     assert 431 == answer.status
 
@@ -68,7 +56,7 @@ def test_a_head_without_end_is_not_read_for_ever(port: int) -> None:
 @pytest.mark.parametrize("begun", [b"", get(b"/stats")[:-2], get(b"/") + b"GET"], ids=["none", "first", "second"])
 def test_a_head_that_does_not_come_is_not_waited_for(port: int, monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
     """A connection is closed when the head of a request is not whole in time, the first one or a later one."""
-    monkeypatch.setattr(web, "HEAD_S", HEAD_S)
+    monkeypatch.setattr(server, "HEAD_S", HEAD_S)
 
     with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
         connection.sendall(begun)
@@ -79,7 +67,7 @@ def test_a_head_that_does_not_come_is_not_waited_for(port: int, monkeypatch: pyt
 
 def test_an_answer_is_not_cut_by_a_head_that_does_not_come(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next request may be late when the report before it takes long; it is refused after that."""
-    monkeypatch.setattr(web, "HEAD_S", HEAD_S)
+    monkeypatch.setattr(server, "HEAD_S", HEAD_S)
 
     with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
         connection.sendall(get(b"/later") + b"GET")
