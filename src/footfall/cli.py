@@ -11,7 +11,7 @@ import click
 
 from footfall import __version__, config, service
 from footfall.errors import FootfallError
-from footfall.processes.parts import COLLECTOR, REPORTING, ROLES, STORAGE
+from footfall.processes.roles import COLLECTOR, REPORTING, ROLES, STORAGE
 from footfall.settings import Settings
 from footfall.telemetry import configure_logging
 

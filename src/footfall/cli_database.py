@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import duckdb
 
-from footfall import config, service
+from footfall import config
 from footfall.cli import progress_bar, settings_option
 from footfall.commands.export import Export, count_events, write_export
 from footfall.commands.logfile import LogFile
@@ -16,7 +16,7 @@ from footfall.database.duckdb.file import open_database, upgrade
 from footfall.durable.lock import FileLock
 from footfall.entry import MAX_SITE_ID
 from footfall.errors import BadUsageError, FootfallError
-from footfall.processes.parts import DATABASE_LOCK, lock, open_queue
+from footfall.processes.data_dir import DATABASE_LOCK, lock, open_queue, prepare
 from footfall.settings import Settings
 
 
@@ -109,7 +109,7 @@ def rebuild(
             "With a broker (queue.url), the database is rebuilt from an export only: footfall rebuild --events FILE. "
             "Or move the database away and start the processor: it reads again what the broker still has."
         )
-    service.prepare(settings)
+    prepare(settings)
     with (
         _database_lock(settings),
         closing(open_queue(settings)) as queue,

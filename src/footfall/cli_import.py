@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 
-from footfall import config, service
+from footfall import config
 from footfall.cli import progress_bar, settings_option
 from footfall.commands.import_log import ImportReport, Layout, check_site_id, import_log, layout_of
 from footfall.commands.logfile import LogFile
 from footfall.errors import BadUsageError, FootfallError
-from footfall.processes.parts import open_queue
+from footfall.processes.data_dir import open_queue, prepare
 from footfall.queue.local.store import LocalQueue
 from footfall.settings import Settings
 
@@ -123,7 +123,7 @@ def _check_site(settings: Settings, site_id: str) -> None:
 
 
 def _queue_for_import(settings: Settings) -> LocalQueue:
-    service.prepare(settings)
+    prepare(settings)
     return open_queue(settings, share=_IMPORT_SHARE)
 
 

@@ -1,7 +1,7 @@
-"""A tree of processes: start them, start again what crashes, stop them in order.
+"""A tree of processes: starts them, restarts those that crash, and stops them in order.
 
-Every child is forked from a parent that has no threads, holds no database and has imported little. A child inherits
-listening sockets, so a connection made while a child is being started again waits instead of being refused.
+Every child is forked from a parent that has no threads, holds no database and has imported little. A child inherits its
+listening sockets, so a connection that arrives while the child is being restarted waits instead of being refused.
 """
 
 import logging
@@ -23,23 +23,23 @@ from footfall.errors import DamagedQueueError, FootfallError, UnreadableFileErro
 from footfall.telemetry import configure_logging
 
 STOP_S: Final = 10.0
-"""From the first signal to stop until what still runs is killed."""
+"""How long children may take to stop, from the first signal on; then they are killed."""
 _BACKOFF_S: Final = 0.1
 _MAX_BACKOFF_S: Final = 5.0
 _STEADY_S: Final = 30.0
-"""A child that ran this long before it died is started again at once."""
-_MEND_AGAIN_S: Final = 60.0
-"""Damage that is met again so soon is not mended: all wait a little, so that nothing spins."""
+"""A child that ran this long before it died is restarted at once."""
+_REPAIR_AGAIN_S: Final = 60.0
+"""If the queue is found damaged again within this time, all children wait a little before they start."""
 
 _log = logging.getLogger(__name__)
 _fork = multiprocessing.get_context("fork")
 
 
 class Lifeline:
-    """What a child knows of its parent: how to say it is ready, and when to stop.
+    """The connection of a child to its parent: it tells the parent that the child is ready, and the child to stop.
 
     Attributes:
-        stop: set on SIGTERM, and when the parent is gone.
+        stop: set on SIGTERM, and when the parent has died.
     """
 
     def __init__(self, ready_fd: int, parent_fd: int) -> None:
@@ -50,23 +50,23 @@ class Lifeline:
         self._stopped: list[Callable[[], None]] = []
 
     def ready(self) -> None:
-        """Say, once, that this child does its work from now on."""
+        """Tell the parent that this child works from now on; further calls do nothing."""
         if not self._is_ready:
             os.write(self._ready_fd, b"+")
         self._is_ready = True
 
     def on_stop(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called, once, in the main thread, by the signal to stop, or now if that has come already."""
+        """Call `callback` once, in the main thread, when the signal to stop arrives, or now if it has arrived."""
         self._stopped.append(callback)
         if self.stop.is_set():
             callback()
 
     def stop_now(self) -> None:
-        """End this process from another thread of it, as if the signal had come."""
+        """Stop this process from any of its threads, as the signal would."""
         os.kill(os.getpid(), signal.SIGTERM)
 
     def watch(self) -> None:
-        """Take over signals and watch the parent. An interrupt at the terminal is for the parent to pass on."""
+        """Handle signals and watch the parent. Interrupts from the terminal are ignored: the parent passes them on."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._on_signal)
         threading.Thread(target=self._watch_parent, name="lifeline", daemon=True).start()
@@ -78,7 +78,7 @@ class Lifeline:
                 callback()
 
     def _watch_parent(self) -> None:
-        os.read(self._parent_fd, 1)  # returns when the parent, which alone has the other end, is gone
+        os.read(self._parent_fd, 1)  # returns when the parent dies, because only the parent has the other end
         self.stop_now()
 
 
@@ -87,14 +87,16 @@ class Child:
 
     Args:
         name: for the log.
-        run: the work; it ends when its lifeline says stop. A `FootfallError` before it is ready ends the whole tree.
-        phase: children are stopped in ascending phases, each waiting for the one before.
+        run: the work; it returns when its lifeline says stop. A `FootfallError` before it is ready ends the whole tree.
+        phase: children are stopped by ascending phases; each phase waits until the one before has ended.
+        niceness: how far this process stands back when the processor is busy (`nice`).
     """
 
-    def __init__(self, name: str, run: Callable[[Lifeline], None], *, phase: int) -> None:
+    def __init__(self, name: str, run: Callable[[Lifeline], None], *, phase: int, niceness: int = 0) -> None:
         self.name = name
         self.run = run
         self.phase = phase
+        self.niceness = niceness
         self.process: ForkProcess | None = None
         self.ready_fd = -1
         self.is_ready = False
@@ -105,12 +107,12 @@ class Child:
 
 
 class Supervisor:
-    """Runs children until a signal, or until one can't start.
+    """Runs children until a signal arrives, or until a child can't start.
 
     Args:
         children: the tree.
-        on_ready: called once, when all of them work.
-        on_damage: called between the end of all children and their new start, when one of them has met a damaged queue.
+        on_ready: called once, when all children are ready.
+        on_damage: called when a child has found the queue damaged: all children are stopped first, and restarted after.
     """
 
     def __init__(
@@ -120,7 +122,7 @@ class Supervisor:
         self._on_ready: Callable[[], None] | None = on_ready
         self._on_damage = on_damage
         self._is_damaged = False
-        self._damaged_at = -_MEND_AGAIN_S
+        self._damaged_at = -_REPAIR_AGAIN_S
         self._parent_read_fd, self._parent_write_fd = os.pipe()
         self._wakeup_read, self._wakeup_write = socket.socketpair()
         self._signals = 0
@@ -128,7 +130,7 @@ class Supervisor:
         self._failed_code: int | None = None
 
     def run(self) -> int:
-        """Work until all children have ended; return the exit code."""
+        """Run until all children have ended; return the exit code."""
         self._wakeup_write.setblocking(False)
         signal.set_wakeup_fd(self._wakeup_write.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -143,7 +145,7 @@ class Supervisor:
         return self._failed_code or 0
 
     def _step(self) -> bool:
-        """One turn; True when it is over."""
+        """Handle what has happened and wait for the next thing; True when there is nothing left to do."""
         stopping = self._signals > 0 or self._failed_code is not None
         now = time.monotonic()
         if stopping:
@@ -154,7 +156,7 @@ class Supervisor:
             if not self._stop_next_phase():
                 return True
         elif self._is_damaged:
-            self._mend(now)
+            self._repair(now)
         else:
             for child in self._children:
                 if child.start_at is not None and child.start_at <= now:
@@ -163,13 +165,13 @@ class Supervisor:
         for child in self._children:
             self._look_after(child)
         if self._on_ready is not None and all(child.is_ready for child in self._children):
-            with suppress(OSError):  # an output that can't be written is no reason to stop
+            with suppress(OSError):  # a closed terminal is no reason to stop
                 self._on_ready()
             self._on_ready = None
         return False
 
-    def _mend(self, now: float) -> None:
-        """Once nobody has the queue open any more, have it mended, and start all of them again."""
+    def _repair(self, now: float) -> None:
+        """When no child has the queue open any more, have it repaired, and let all children start."""
         self._deadline = self._deadline or now + STOP_S
         if self._stop_next_phase():
             for child in self._alive() if now > self._deadline else ():
@@ -180,7 +182,7 @@ class Supervisor:
             self._on_damage()
         except FootfallError as error:
             _log.error("%s", error)
-        soon = now - self._damaged_at < _MEND_AGAIN_S
+        soon = now - self._damaged_at < _REPAIR_AGAIN_S
         for child in self._children:
             child.start_at = time.monotonic() + (_MAX_BACKOFF_S if soon else 0.0)
         self._is_damaged = False
@@ -188,7 +190,7 @@ class Supervisor:
         self._deadline = 0.0
 
     def _wait(self, now: float) -> None:
-        """Until something happens."""
+        """Wait for a signal, for a child to become ready or to end, or for the next start or deadline."""
         sentinels = [child.process.sentinel for child in self._alive() if child.process is not None]
         unready = [child.ready_fd for child in self._alive() if not child.is_ready]
         due = [child.start_at - now for child in self._children if child.start_at is not None]
@@ -223,14 +225,15 @@ class Supervisor:
         signal.set_wakeup_fd(-1)
         os.close(self._parent_write_fd)
         lifeline.watch()
+        os.nice(child.niceness)
         configure_logging(child.name)
         try:
             child.run(lifeline)
         except FootfallError as error:
             _log.error("%s", error)
             sys.exit(error.exit_code)
-        except Exception:  # noqa: BLE001 - nothing is above this but the end of the process
-            _log.exception("stopped by an error that Footfall does not know")
+        except Exception:  # noqa: BLE001 - above this there is only the end of the process
+            _log.exception("stopped by an unexpected error")
             sys.exit(70)  # EX_SOFTWARE of sysexits.h
 
     def _look_after(self, child: Child) -> None:
@@ -250,13 +253,13 @@ class Supervisor:
             self._ended(child, process.exitcode or 0)
 
     def _ended(self, child: Child, code: int) -> None:
-        """A child is gone that should not be.
+        """Restart a child that has ended by itself, or give up.
 
-        One that can't start the first time has been given something wrong, and has said so: then nothing runs. Later
-        the others go on: hits are taken while a visits log, say, waits for somebody to look at it.
+        A child that can't start the first time has a wrong setting and has said so; then the whole tree ends. Later the
+        others go on: hits are still accepted while, say, the visits log waits for somebody to look at it.
         """
         if code == DamagedQueueError.exit_code:
-            _log.warning("%s has found the queue damaged; stopping all to mend it", child.name)
+            _log.warning("%s found the queue damaged; stopping all processes to repair it", child.name)
             self._is_damaged = True
             for other in self._children:
                 other.start_at = None
@@ -267,14 +270,14 @@ class Supervisor:
         ran_s = time.monotonic() - child.started_at
         child.backoff_s = 0.0 if ran_s > _STEADY_S else min(_MAX_BACKOFF_S, max(_BACKOFF_S, child.backoff_s * 2))
         child.start_at = time.monotonic() + child.backoff_s
-        how = f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        _log.warning("%s was %s; starting it again", child.name, how)
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        _log.warning("%s %s; restarting it", child.name, how)
 
     def _alive(self) -> list[Child]:
         return [child for child in self._children if child.process is not None]
 
     def _stop_next_phase(self) -> bool:
-        """Ask the earliest phase that still runs to end; False when nothing runs."""
+        """Ask the earliest phase that is still running to stop; False if nothing is running."""
         alive = self._alive()
         if not alive:
             return False

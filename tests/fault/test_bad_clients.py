@@ -51,7 +51,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Footfall]:
     output = instance.output()
     instance.kill()
     assert "Traceback" not in output
-    assert "starting it again" not in output
+    assert "restarting it" not in output
 
 
 @pytest.fixture(autouse=True)

@@ -15,12 +15,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from footfall import service
 from footfall.database.duckdb.file import log_of, open_mended, set_database_aside
 from footfall.database.duckdb.writer import DuckdbSink
 from footfall.entry import Event, Hit, encode_entries
 from footfall.errors import AlreadyInUseError, DamagedQueueError, UnreadableFileError
-from footfall.processes.parts import open_queue
+from footfall.processes.data_dir import open_queue, prepare
 from footfall.queue.base import Batch, Progress, SinkReport
 from footfall.queue.local.repair import repair
 from footfall.queue.local.store import FILE_NAME, QueueState
@@ -100,7 +99,7 @@ def killed(settings: Settings) -> Files:
 
 def find(settings: Settings) -> tuple[list[Batch], QueueState]:
     """What a start and its consumers find in the queue, which then takes one more batch."""
-    service.prepare(settings)
+    prepare(settings)
     try:
         return read_queue(settings)
     except DamagedQueueError as error:
@@ -238,7 +237,7 @@ def test_queue_without_its_last_batch_is_mended_once(settings: Settings, killed:
     repair(settings.data_path / FILE_NAME, "Its last batch can't be read.")
     mended = files_in(settings.data_path)
 
-    service.prepare(settings)
+    prepare(settings)
 
     assert files_in(settings.data_path).keys() == mended.keys()
 
@@ -248,7 +247,7 @@ def test_interrupted_mend_is_brought_to_its_end(
 ) -> None:
     """A new queue that was whole is put in place; one that was not is made again."""
     put(killed, settings.data_path)
-    service.prepare(settings)
+    prepare(settings)
     whole_file = (settings.data_path / FILE_NAME).read_bytes()
     rotten = {**killed, FILE_NAME: b"rotten" * 1_000}
 

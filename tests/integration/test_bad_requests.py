@@ -34,7 +34,7 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Footfall]:
     output = instance.output()
     instance.kill()
     assert "Traceback" not in output
-    assert "starting it again" not in output
+    assert "restarting it" not in output
 
 
 class Change:

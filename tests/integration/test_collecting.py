@@ -569,7 +569,7 @@ def test_error_that_nobody_foresaw_in_a_commit_ends_the_process(footfall: Footfa
         footfall.post()
     set_last_sequence(footfall.data_dir / FILE_NAME, time.time_ns() // 1_000)
 
-    eventually(1, lambda: footfall.output().count("collector was ended with code 70; starting it again"))
+    eventually(1, lambda: footfall.output().count("collector ended with exit code 70; restarting it"))
     assert "OverflowError" in footfall.output()
     assert 202 == footfall.post().status_code
     assert 2 == footfall.ledger()["received"]

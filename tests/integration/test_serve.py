@@ -181,7 +181,7 @@ def test_readiness_names_a_role_that_is_gone(tmp_path: Path) -> None:
         eventually(503, lambda: httpx.get(footfall.url + "/readyz").status_code)
         assert ["storage"] == list(httpx.get(footfall.url + "/readyz").json()["roles"])
         assert 200 == httpx.get(footfall.url + "/track?site_id=a").status_code
-        assert "storage was killed by signal 9; starting it again" in footfall.output()
+        assert "storage was killed by signal 9; restarting it" in footfall.output()
         away.rename(logs)
         eventually(200, lambda: httpx.get(footfall.url + "/readyz").status_code, timeout_s=30)
         footfall.settle()

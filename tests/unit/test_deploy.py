@@ -13,7 +13,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from footfall import config, telemetry
-from footfall.processes.parts import ROLES
+from footfall.processes.roles import ROLES
 from footfall.queue.account import RelayAccount
 from footfall.queue.base import SinkReport
 from footfall.queue.local.store import QueueState

@@ -1,5 +1,5 @@
-"""What runs in each process: one module a process, each with a `run` that builds its objects and works until told.
+"""What runs in each process: one module a process, whose `run` builds its objects and works until it is told to stop.
 
-A module is imported in its own process only, so that DuckDB, say, takes no memory in a collector. Importing this
-package imports none of them.
+Such a module is imported in its own process only, so that DuckDB, for one, takes no memory in a collector. Importing
+this package imports none of them. `roles`, `data_dir`, `feeds`, `listeners` and `service_status` are what they share.
 """

@@ -9,8 +9,9 @@ from footfall.database.clickhouse.open import open_clickhouse
 from footfall.database.clickhouse.reader import ClickhouseReports
 from footfall.database.clickhouse.server import ClickhouseDatabase
 from footfall.database.clickhouse.writer import ClickhouseSink
+from footfall.processes.data_dir import DATABASE_LOCK, lock
 from footfall.processes.database import Database, work
-from footfall.processes.parts import DATABASE_LOCK, PROCESSOR, give_way, lock
+from footfall.processes.roles import PROCESSOR
 from footfall.queue.consumer import RETRY_S
 from footfall.settings import Settings
 from footfall.status.access import ReportAccess
@@ -32,7 +33,6 @@ def run(
     Raises:
         FootfallError: as `work`; or the server does not let us in, or another processor has this `data_dir`.
     """
-    give_way()
     assert settings.database.url is not None
     with ExitStack() as held:
         if PROCESSOR in roles:

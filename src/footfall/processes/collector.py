@@ -16,8 +16,10 @@ from footfall.collector.forward import Forwarder
 from footfall.collector.http import Server
 from footfall.collector.intake import Intake
 from footfall.collector.reports import ReportRequests
+from footfall.processes.data_dir import open_queue
 from footfall.processes.file_limit import raise_file_limit
-from footfall.processes.parts import COLLECTOR, REPORTING, open_queue, service_status
+from footfall.processes.roles import COLLECTOR, REPORTING
+from footfall.processes.service_status import service_status
 from footfall.settings import Settings
 from footfall.status.access import ReportAccess
 from footfall.status.service import READY, Check

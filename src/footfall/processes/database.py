@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from msgspec import Struct
 
 from footfall.database.reports import Reports
-from footfall.processes.parts import DATABASE_PRESENCE, PROCESSOR, REPORTING, open_feed, presence, service_status
+from footfall.processes.data_dir import DATABASE_PRESENCE, presence
+from footfall.processes.feeds import open_feed
+from footfall.processes.roles import PROCESSOR, REPORTING
+from footfall.processes.service_status import service_status
 from footfall.processes.web import serve
 from footfall.queue.broker.tracing import open_tracing
 from footfall.queue.consumer import consume

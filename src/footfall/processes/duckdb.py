@@ -7,8 +7,8 @@ from footfall.database.duckdb.file import open_mended, set_database_aside
 from footfall.database.duckdb.reader import DuckdbReports
 from footfall.database.duckdb.writer import DuckdbSink
 from footfall.errors import DamagedQueueError, UnreadableFileError
+from footfall.processes.data_dir import DATABASE_LOCK, lock
 from footfall.processes.database import Database, work
-from footfall.processes.parts import DATABASE_LOCK, give_way, lock
 from footfall.settings import Settings
 from footfall.status.access import ReportAccess
 from footfall.supervisor import Lifeline
@@ -27,7 +27,6 @@ def run(
     Raises:
         FootfallError: as `work`; or the database can't be opened, or another process has it.
     """
-    give_way()
     with lock(settings, DATABASE_LOCK, purpose="the database"):
         try:
             with closing(open_mended(settings.database_path)) as connection:

@@ -1,8 +1,8 @@
-"""The process that answers for the state of a service which has no other port."""
+"""The monitor process: it tells the state of a service that has no other port."""
 
 import socket
 
-from footfall.processes.parts import service_status
+from footfall.processes.service_status import service_status
 from footfall.processes.web import serve
 from footfall.settings import Settings
 from footfall.status.access import ReportAccess

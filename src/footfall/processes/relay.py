@@ -1,10 +1,11 @@
-"""The relay's process: the embedded queue into a broker."""
+"""The relay process: the local queue into a broker."""
 
 from contextlib import closing, suppress
 from typing import Final
 
 from footfall.errors import QueueBrokenError, QueueFullError
-from footfall.processes.parts import RELAY_LOCK, give_way, lock, open_publisher, open_queue
+from footfall.processes.data_dir import RELAY_LOCK, lock, open_queue
+from footfall.processes.feeds import open_publisher
 from footfall.queue.account import RelayAccount, write_account
 from footfall.queue.base import Progress
 from footfall.queue.broker.relay import RELAY, Relay
@@ -24,7 +25,6 @@ def run(lifeline: Lifeline, settings: Settings) -> None:
     Raises:
         FootfallError: the queue can't be opened.
     """
-    give_way()
     queue = open_queue(settings)
 
     def fix(progress: Progress, mark: str) -> None:

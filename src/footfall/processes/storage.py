@@ -1,9 +1,10 @@
-"""The storage's process: the queue into the visits log."""
+"""The storage process: the queue into the visits log."""
 
 from contextlib import closing
 from pathlib import Path
 
-from footfall.processes.parts import STORAGE_PRESENCE, give_way, open_feed, presence
+from footfall.processes.data_dir import STORAGE_PRESENCE, presence
+from footfall.processes.feeds import open_feed
 from footfall.queue.broker.tracing import open_tracing
 from footfall.queue.consumer import consume
 from footfall.queue.sink import VISIT_LOG
@@ -19,7 +20,6 @@ def run(lifeline: Lifeline, settings: Settings) -> None:
     Raises:
         FootfallError: the log can't be opened, or another storage has it.
     """
-    give_way()
 
     def open_log() -> VisitLog:
         return VisitLog(
@@ -35,5 +35,5 @@ def run(lifeline: Lifeline, settings: Settings) -> None:
         closing(open_feed(settings, VISIT_LOG, is_exclusive=True)) as feed,
     ):
         if settings.queue.is_broker:
-            lifeline.ready()  # to wait while another storage writes is all that is asked of it
+            lifeline.ready()  # a storage that stands by while another writes is ready, too
         consume(feed, open_log, lifeline.stop, on_assigned=lifeline.ready, tracing=tracing)

@@ -1,4 +1,4 @@
-"""The one loop that brings a queue into a sink: read, skip, write, report."""
+"""The one loop that brings batches from a queue into a sink: read, write, report."""
 
 import logging
 import threading
@@ -16,9 +16,9 @@ from footfall.queue.sink import LOST, Sink
 POLL_S: Final = 0.05
 """How long to wait before looking at an empty queue again."""
 GATHER_S: Final = 0.1
-"""From one write to the next: a few large writes cost less than many small ones, and /stats stays fresh."""
+"""The time from one write to the next: a few large writes cost less than many small ones, and /stats stays fresh."""
 IDLE_WRITE_S: Final = 1.0
-"""How often a sink with nothing to do gets an empty write, for its own upkeep."""
+"""How often an idle sink gets an empty write, so that it can do its upkeep."""
 RETRY_S: Final = 1.0
 
 _log = logging.getLogger(__name__)
@@ -33,31 +33,31 @@ def consume(
     tracing: Tracing = OFF,
     gather_s: float = GATHER_S,
 ) -> None:
-    """Consume whenever the queue assigns something to this consumer, until `stop` is set.
+    """Write to the sink whenever the queue assigns something to this consumer, until `stop` is set.
 
     Args:
-        feed: the queue; it stays the caller's.
-        open_sink: opens the sink as it is now.
-        stop: tells to end.
+        feed: the queue; the caller closes it.
+        open_sink: opens the sink, for each assignment anew.
+        stop: set when the consumer is to stop.
         on_assigned: called when the sink is open and knows its position.
-        tracing: where a span is made for each write.
-        gather_s: from one write to the next, seconds.
+        tracing: makes a span for each write.
+        gather_s: the time from one write to the next, seconds.
 
     Raises:
-        DamagedFileError: going on would not be safe.
+        DamagedFileError: it would not be safe to go on.
         FootfallError: the sink can't be opened.
     """
-    has_said = False
+    is_told = False
     while feed.wait_for_assignment(stop):
         try:
             sink = open_sink()
         except OSError as error:
-            if not has_said:
-                _log.error("a sink can't be opened, trying again: %s", error)
-            has_said = True
+            if not is_told:
+                _log.error("the sink can't be opened, retrying every %g s: %s", RETRY_S, error)
+            is_told = True
             stop.wait(RETRY_S)
             continue
-        has_said = False
+        is_told = False
         with closing(sink):
             consumer = Consumer(feed, sink, tracing, gather_s)
             try:
@@ -69,7 +69,7 @@ def consume(
 
 
 class Consumer:
-    """Runs in a thread of its own, with a feed and a sink that nobody else uses."""
+    """The loop itself; it needs a thread of its own, and a feed and a sink that nobody else uses."""
 
     def __init__(self, feed: Feed, sink: Sink, tracing: Tracing = OFF, gather_s: float = GATHER_S) -> None:
         self._feed = feed
@@ -78,9 +78,10 @@ class Consumer:
         self._gather_s = gather_s
         self._is_resumed = False
         self._trouble: str | None = None
+        self._failing_since = 0.0
 
     def resume(self) -> bool:
-        """Let the sink find its place, as `run` else does: whoever calls it before knows that the sink can work.
+        """Let the sink find its position; return whether it could. `run` does this if it has not been done.
 
         Raises:
             DamagedFileError: as `run`.
@@ -98,11 +99,11 @@ class Consumer:
         return True
 
     def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set and what was in the queue by then is written.
+        """Write until `stop` is set and everything that was in the queue by then is written.
 
         Raises:
-            AssignmentLostError: another consumer is to go on.
-            DamagedFileError: going on would not be safe; the position is where the output ends.
+            AssignmentLostError: another consumer takes over.
+            DamagedFileError: it would not be safe to go on; the position says where the output ends.
         """
         while not (self._is_resumed or self.resume()):
             if stop.wait(RETRY_S):
@@ -140,14 +141,16 @@ class Consumer:
         for source, progress in self._sink.progress().items():
             lost = progress.skipped.get(LOST, 0) - before.get(source, Progress()).skipped.get(LOST, 0)
             if lost:
-                _log.error("%s: %d entries are lost, and counted so in the ledger", self._sink.name, lost)
+                _log.error("%s sink: %d entries are lost; the ledger counts them", self._sink.name, lost)
 
     def _fail(self, error: OSError) -> None:
         if self._trouble is None:
-            _log.error("%s does not get on, trying again: %s", self._sink.name, error)
+            self._failing_since = time.monotonic()
+            _log.error("%s sink is failing, retrying every %g s: %s", self._sink.name, RETRY_S, error)
         self._trouble = str(error)
 
     def _recover(self) -> None:
         if self._trouble is not None:
-            _log.warning("%s gets on again", self._sink.name)
+            failing_s = time.monotonic() - self._failing_since
+            _log.warning("%s sink recovered after %.0f s", self._sink.name, failing_s)
         self._trouble = None

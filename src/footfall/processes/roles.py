@@ -1,0 +1,67 @@
+"""The roles of a service: what each is called, where it answers, and which settings it can't do without."""
+
+import importlib.util
+from typing import Final
+
+from footfall.errors import BadSettingError, BadUsageError
+from footfall.queue.broker import drivers
+from footfall.settings import Settings, is_loopback
+
+COLLECTOR: Final = "collector"
+STORAGE: Final = "storage"
+PROCESSOR: Final = "processor"
+REPORTING: Final = "reporting"
+ROLES: Final = (COLLECTOR, STORAGE, PROCESSOR, REPORTING)
+
+_MIN_TOKEN_LENGTH: Final = 16
+"""Of `reporting.token`, where more than this machine can try it."""
+
+
+def monitor_port(settings: Settings, roles: tuple[str, ...]) -> int | None:
+    """The port that answers for the state of a service without any other port; None if it has one, or wants none."""
+    return None if COLLECTOR in roles or REPORTING in roles else settings.monitor.port
+
+
+def validate(settings: Settings, roles: tuple[str, ...]) -> None:
+    """Check that these roles can run with these settings.
+
+    Raises:
+        BadSettingError: a setting is missing, or not safe; the text says what to set.
+        BadUsageError: a role is missing.
+    """
+    # Services may share one file of settings, so a driver is needed only where it is used.
+    if settings.queue.url is not None and roles != (REPORTING,):
+        drivers.check_url(settings.queue.url)
+    uses_database = PROCESSOR in roles or REPORTING in roles
+    if uses_database and settings.database.is_clickhouse and importlib.util.find_spec("clickhouse_connect") is None:
+        raise BadSettingError(
+            "database.url: needs clickhouse_connect; install it with: pip install 'footfall[clickhouse]'"
+        )
+    if REPORTING in roles and PROCESSOR not in roles and not settings.database.is_clickhouse:
+        raise BadUsageError(
+            "DuckDB lets one process in only, so reporting and processor run together: footfall run processor reporting"
+        )
+    if REPORTING in roles or monitor_port(settings, roles) is not None:
+        _validate_token(_reports_host(settings, roles), settings.reporting.token)
+
+
+def _reports_host(settings: Settings, roles: tuple[str, ...]) -> str:
+    if COLLECTOR in roles:
+        return settings.collector.host
+    return settings.reporting.host if REPORTING in roles else settings.monitor.host
+
+
+def _validate_token(host: str, token: str | None) -> None:
+    if is_loopback(host):
+        return
+    if token is None:
+        raise BadSettingError(
+            f"reporting.token: reports would be open to everybody who can reach {host}. Set a long "
+            "random one (FOOTFALL__REPORTING__TOKEN=…), or listen on 127.0.0.1."
+        )
+    if len(token) < _MIN_TOKEN_LENGTH:
+        raise BadSettingError(
+            f"reporting.token: everybody who can reach {host} can try tokens, and this one has fewer than "
+            f"{_MIN_TOKEN_LENGTH} characters. Set a long random one, as `openssl rand -hex 24` prints, or listen on "
+            "127.0.0.1."
+        )
