@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from footfall.durable.checksum import seal_of
+from footfall.durable.checksum import checksum_of
 from footfall.entry import Entry, Event, Hit, decode_entries
 from footfall.queue.base import Progress
 from footfall.queue.local.store import FILE_NAME, LocalQueue
@@ -556,7 +556,7 @@ def set_last_sequence(queue_path: Path, number: int) -> None:
     """As if the queue had given out that one last."""
     with closing(sqlite3.connect(queue_path)) as queue, queue:
         totals = queue.execute("SELECT source, received, end_bytes FROM totals").fetchone()
-        queue.execute("UPDATE totals SET last_sequence = ?, seal = ?", (number, seal_of(*totals, number)))
+        queue.execute("UPDATE totals SET last_sequence = ?, seal = ?", (number, checksum_of(*totals, number)))
 
 
 def test_error_that_nobody_foresaw_in_a_commit_ends_the_process(footfall: Footfall) -> None:

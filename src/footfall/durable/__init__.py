@@ -1,1 +1,1 @@
-"""What survives a crash: sync, locks, checksums, SQLite's errors, and a damaged file put aside."""
+"""What every file of ours needs: safe opening, sync, locks, checksums, the meaning of SQLite's errors, quarantine."""

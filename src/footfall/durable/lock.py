@@ -11,20 +11,20 @@ from footfall.durable.files import PRIVATE, open_file
 from footfall.errors import AlreadyInUseError
 
 _PATIENCE_S = 1.0
-"""A look by `is_held`, or a holder that was killed a moment ago, is over long before this."""
+"""How long to wait for a lock; a look by `is_held` takes less, and so does the end of a holder that was killed."""
 _HOLDER_BYTES: Final = 200
 """Of what a lock file says about its holder."""
 
 
 class FileLock:
-    """Held from construction until `close`, by at most one process.
+    """A lock that at most one process holds, from construction until `close`.
 
-    The file holds one line about the holder. It is left in place when the lock is released: removing it would let
-    two processes lock two different files of the same name.
+    The file holds one line that names the holder. It stays when the lock is released: if it were removed, two processes
+    could lock two different files of the same name.
 
     Raises:
-        AlreadyInUseError: another process holds it; the text says which.
-        OSError: the file can't be made.
+        AlreadyInUseError: another process holds the lock; the text says which.
+        OSError: the file can't be made or opened.
     """
 
     def __init__(self, path: Path, *, purpose: str) -> None:
@@ -47,7 +47,7 @@ class FileLock:
 
 
 def lock_open_file(fd: int, path: Path, *, purpose: str) -> None:
-    """Lock a file that holds something else than its holder's name, until it is closed.
+    """Lock a file that holds other things than its holder's name; the lock lasts until the file is closed.
 
     Raises:
         AlreadyInUseError: another process holds the lock; the text says which, if the system tells.
@@ -57,10 +57,10 @@ def lock_open_file(fd: int, path: Path, *, purpose: str) -> None:
 
 
 class Presence:
-    """Held until the end of its block, by any number of processes that do the same work or wait to do it.
+    """Held until the end of its block, by any number of processes that do the same work or stand by for it.
 
     Raises:
-        OSError: the file can't be made.
+        OSError: the file can't be made or opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,7 +75,7 @@ class Presence:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a living process has the lock, or its presence, at `path`."""
+    """Whether a living process holds the lock, or a presence, at `path`."""
     try:
         fd = open_file(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -91,7 +91,7 @@ def is_held(path: Path) -> bool:
 
 
 def _take(fd: int) -> bool:
-    """Whether the lock was to be had within a moment."""
+    """Take the lock, or wait a moment for it; return whether it was taken."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
@@ -112,7 +112,7 @@ def _refusal(purpose: str, path: Path, holder: str) -> AlreadyInUseError:
 
 
 def _printable(text: bytes) -> str:
-    """What a lock file says, without what could act on a terminal."""
+    """What a lock file says, without characters that could control a terminal."""
     characters = text.decode(errors="replace").strip()
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()

@@ -1,18 +1,18 @@
-"""A damaged file is never deleted: it gets another name, for somebody to look at."""
+"""Quarantine: a damaged file is never deleted; it gets another name, so that somebody can look at it."""
 
 from datetime import UTC, datetime
 from pathlib import Path
 
 
-def set_aside(path: Path, *suffixes: str) -> Path | None:
-    """Rename a file, and the files that belong to it, to names that say so.
+def quarantine(path: Path, *suffixes: str) -> Path | None:
+    """Rename a damaged file, and the files that belong to it, to names that say so.
 
     Args:
-        path: the file; it need not be there.
-        suffixes: of the names of the other files. Each is kept at the end of the new name, where tools look for it.
+        path: the file; it need not exist.
+        suffixes: what the names of the other files end in. Each stays at the end of the new name, where tools look.
 
     Returns:
-        the new name of `path`, or None if nothing was there.
+        the new name of `path`, or None if there was no file.
 
     Raises:
         OSError: a file can't be renamed.

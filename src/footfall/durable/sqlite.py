@@ -1,4 +1,4 @@
-"""SQLite as Footfall has it: connections that begin no transaction by themselves, and what errors mean.
+"""SQLite as Footfall uses it: connections that begin no transaction by themselves, and the meaning of errors.
 
 The codes are described at https://sqlite.org/rescode.html.
 """
@@ -17,7 +17,7 @@ _TRY_AGAIN_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_REA
 
 _DAMAGED_CODES = {
     *(sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FORMAT),
-    # Our statements fit our tables; what is found there does not.
+    # Our statements fit our tables, so the tables are not what they were.
     *(sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_CONSTRAINT),
 }
 
@@ -35,14 +35,14 @@ def connect(path: Path, *, busy_s: float) -> sqlite3.Connection:
     for suffix in SUFFIXES:
         secure_file(path.with_name(path.name + suffix))
     db = sqlite3.connect(secure_file(path, make=True), timeout=busy_s, isolation_level=None, check_same_thread=False)
-    # Whether it still is the text that was written is for the seals to tell.
+    # Text that is damaged must not raise here: the checksums find it.
     db.text_factory = lambda text: text.decode(errors="replace")
     return db
 
 
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """Write all of the block or nothing of it; raises what SQLite does, at the end, too."""
+    """Commit what the block writes, or roll all of it back; raises what SQLite raises, also at the commit."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -53,22 +53,22 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def roll_back(db: sqlite3.Connection) -> None:
-    """End a transaction, if there is one: SQLite may have done it by itself already, or be unable to."""
+    """End a transaction, if one is open: SQLite may have ended it by itself, or may be unable to."""
     if db.in_transaction:
         with suppress(sqlite3.DatabaseError):
             db.execute("ROLLBACK")
 
 
 def can_try_again(error: sqlite3.DatabaseError) -> bool:
-    """Whether nothing was written, and the same may succeed later."""
+    """Whether nothing was written, and a later try may succeed."""
     return _primary_code(error) in _TRY_AGAIN_CODES
 
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether the file does not hold what was written."""
+    """Whether the file no longer holds what was written."""
     return _primary_code(error) in _DAMAGED_CODES
 
 
 def _primary_code(error: sqlite3.DatabaseError) -> int:
-    """Without the part that says where it happened."""
+    """The error's code without the part that says where it happened."""
     return error.sqlite_errorcode & 0xFF

@@ -1,14 +1,14 @@
-"""What is on the disk for good: a file's contents, or the names in a directory."""
+"""Sync: what makes a file's contents, or the names in a directory, survive a power cut."""
 
 import os
 from pathlib import Path
 
 
 def sync(path: Path) -> None:
-    """Make a file's contents durable, or, of a directory, the names in it.
+    """Make a file's contents durable, or the names in a directory.
 
     Raises:
-        OSError: it can't be done; a second try would prove nothing.
+        OSError: the sync failed; a second one would prove nothing.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

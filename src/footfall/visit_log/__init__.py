@@ -1,1 +1,1 @@
-"""The visits log: the format of a line, the sink that appends them, and what it remembers."""
+"""The visits log: the format of a line, the sink that writes them, the file it appends to, and its state."""

@@ -3,11 +3,11 @@
 File format, `visit_log.sqlite` (SQLite 3, WAL mode, `PRAGMA user_version` = 1):
 
 - `positions`: for each source the last `sequence` in the log, lines `written`, entries `skipped` by reason (JSON).
-- `intent`: at most one row: the file's `inode` in decimal (64 bits, more than SQLite's integers), its `length` before,
-  the last bytes `before` that place, and the exact `text` to append.
-- `intended`: the rows of `positions` that hold once the intent is fulfilled.
-- `log_end`: one row: where the log ended when the last intent was confirmed, as a `mark`: the file's inode, its length
-  and the CRC-32 of the last bytes before, with colons.
+- `intent`: at most one row: the file's `inode` in decimal (its 64 bits do not fit SQLite's integers), its `length`
+  before the append, the last bytes `before` that place, and the exact `text` to append.
+- `intended`: the rows that `positions` will have when the intent is fulfilled.
+- `log_end`: one row: where the log ended when the last intent was confirmed. Its `mark` is the file's inode, its
+  length, and the CRC-32 of the last bytes before that place, separated by colons.
 
 Each row has a `seal`, the CRC-32 of its other columns.
 """
@@ -23,8 +23,8 @@ from typing import Any, Final, Self
 import msgspec
 from msgspec import Struct
 
-from footfall.durable.checksum import seal_of
-from footfall.durable.quarantine import set_aside
+from footfall.durable.checksum import checksum_of
+from footfall.durable.quarantine import quarantine
 from footfall.durable.sqlite import can_try_again, connect, is_damage, transaction
 from footfall.errors import DamagedFileError, UnreadableFileError
 from footfall.failpoint import Failpoint, reach
@@ -32,7 +32,7 @@ from footfall.queue.base import Progress
 
 FILE_NAME: Final = "visit_log.sqlite"
 BEFORE_BYTES: Final = 1_024
-"""What is known of a file before a place in it."""
+"""How many bytes before a place in a file are recorded, to know the place again."""
 
 _SCHEMA: Final = """
 CREATE TABLE positions (
@@ -61,14 +61,14 @@ CREATE TABLE log_end (id INTEGER PRIMARY KEY CHECK (id = 1), mark TEXT NOT NULL,
 """
 _FORMAT: Final = 1
 _BUSY_S: Final = 1.0
-"""Only a person with a tool can be in the way of the one writer."""
+"""There is one writer, so only a person with a tool can hold the file's lock."""
 _WAL_KEPT_BYTES: Final = 16 * 1024 * 1024
 
 _log = logging.getLogger(__name__)
 
 
 class End(Struct, frozen=True):
-    """A place in a file, which is known by what is before it."""
+    """A place in a file, known by the bytes before it."""
 
     inode: int
     length: int
@@ -88,7 +88,7 @@ class End(Struct, frozen=True):
 
 
 class Intent(Struct, frozen=True):
-    """What is to be appended to a file of that inode and length, and the positions that hold then."""
+    """What will be appended to the file with that inode and length, and the positions after that."""
 
     inode: int
     length: int
@@ -98,17 +98,17 @@ class Intent(Struct, frozen=True):
 
 
 class VisitLogState:
-    """One thread of one process has it. A file that is damaged is set aside, and the new one is empty.
+    """The state file; one thread of one process uses it. A damaged file is quarantined, and the new one is empty.
 
     Attributes:
         path: the file.
         positions: by source, how far the log is written.
-        intent: what is not confirmed, or None.
+        intent: the intent that is not confirmed yet, or None.
         end: where the log ended at the last confirmation, or None.
 
     Raises:
         DamagedFileError: the file has another format.
-        OSError: it can't be used, or not now.
+        OSError: the file can't be used, or not now.
     """
 
     def __init__(self, path: Path) -> None:
@@ -117,13 +117,13 @@ class VisitLogState:
         try:
             self._open()
         except UnreadableFileError as error:
-            aside = set_aside(path, "-wal", "-shm")
-            _log.error("%s It is kept as %s; the queue will tell where the visits log ends", error, aside)
+            aside = quarantine(path, "-wal", "-shm")
+            _log.error("%s It is kept as %s; the queue knows where the visits log ends", error, aside)
             self._open()
 
     def _open(self) -> None:
         if _is_empty(self.path) and not _is_empty(self.path.with_name(f"{self.path.name}-wal")):
-            # SQLite would delete what is left.
+            # SQLite would delete the log that is left.
             raise UnreadableFileError(f"{self.path} is gone or empty.")
         self._db = connect(self.path, busy_s=_BUSY_S)
         try:
@@ -150,13 +150,13 @@ class VisitLogState:
             raise DamagedFileError(f"{self.path} has format {version}; this Footfall reads format {_FORMAT}.")
         self.positions = self._load_positions("positions")
         self.intent = self._load_intent()
-        ends = self._sealed("SELECT mark, seal FROM log_end")
+        ends = self._checked("SELECT mark, seal FROM log_end")
         self.end = End.parse(ends[0][0]) if ends else None
 
     def _load_positions(self, table: str) -> dict[str, Progress]:
         return {
             source: Progress(sequence, sequence, written, msgspec.json.decode(skipped, type=dict[str, int]))
-            for source, sequence, written, skipped in self._sealed(
+            for source, sequence, written, skipped in self._checked(
                 f"SELECT source, sequence, written, skipped, seal FROM {table}"
             )
         }
@@ -166,15 +166,15 @@ class VisitLogState:
         if row is None:
             return None
         inode, length, before, text, seal = row
-        if not isinstance(text, bytes) or seal_of(inode, length, before, zlib.crc32(text)) != seal:
+        if not isinstance(text, bytes) or checksum_of(inode, length, before, zlib.crc32(text)) != seal:
             raise self._damage("the intent is not what was written")
         return Intent(int(inode), length, before, text, self._load_positions("intended"))
 
-    def _sealed(self, sql: str) -> list[list[Any]]:
-        """The rows, whose last column is the seal of the others."""
+    def _checked(self, sql: str) -> list[list[Any]]:
+        """The rows, without their last column, which is the checksum of the others."""
         rows = []
         for *row, seal in self._db.execute(sql):
-            if seal_of(*row) != seal:
+            if checksum_of(*row) != seal:
                 raise self._damage("a row is not what was written")
             rows.append(row)
         return rows
@@ -186,24 +186,24 @@ class VisitLogState:
         """Make an intent durable.
 
         Raises:
-            OSError: it can't be now; nothing was.
-            DamagedFileError: whether it is, is not known; only a new start can tell. So does every later call.
+            OSError: it can't be written now, and was not.
+            DamagedFileError: it is unknown whether it was written, until a restart. Every later call raises this.
         """
         with self._transaction(synced=True):
             row = (str(intent.inode), intent.length, intent.before)
             self._db.execute(
                 "INSERT OR REPLACE INTO intent VALUES (1, ?, ?, ?, ?, ?)",
-                (*row, intent.text, seal_of(*row, zlib.crc32(intent.text))),
+                (*row, intent.text, checksum_of(*row, zlib.crc32(intent.text))),
             )
             self._put_positions("intended", intent.positions)
         self.intent = intent
 
     def confirm(self, positions: Mapping[str, Progress], end: End | None) -> None:
-        """Move positions and forget the intent. Not synced: the next intent's sync covers it. Raises as `record`."""
+        """Move the positions and forget the intent; raises as `record`. The next intent's sync covers this, too."""
         with self._transaction(synced=False):
             self._put_positions("positions", positions)
             if end is not None:
-                self._db.execute("INSERT OR REPLACE INTO log_end VALUES (1, ?, ?)", (str(end), seal_of(str(end))))
+                self._db.execute("INSERT OR REPLACE INTO log_end VALUES (1, ?, ?)", (str(end), checksum_of(str(end))))
             self._db.execute("DELETE FROM intended")
             self._db.execute("DELETE FROM intent")
         reach(Failpoint.VISIT_LOG_CONFIRMED)
@@ -217,7 +217,7 @@ class VisitLogState:
     def _put_positions(self, table: str, positions: Mapping[str, Progress]) -> None:
         for source, after in positions.items():
             row = (source, after.sequence, after.written, msgspec.json.encode(after.skipped).decode())
-            self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?)", (*row, seal_of(*row)))
+            self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?)", (*row, checksum_of(*row)))
 
     @contextmanager
     def _transaction(self, *, synced: bool) -> Iterator[None]:

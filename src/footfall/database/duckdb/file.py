@@ -22,7 +22,7 @@ import duckdb
 from footfall.database.duckdb.ddl import TABLES
 from footfall.database.duckdb.migrations import FORMAT, migrate
 from footfall.durable.files import check_directory, secure_file
-from footfall.durable.quarantine import set_aside
+from footfall.durable.quarantine import quarantine
 from footfall.durable.sync import sync
 from footfall.errors import AlreadyInUseError, DamagedFileError, FootfallError, UnreadableFileError
 
@@ -93,7 +93,7 @@ def open_mended(path: Path) -> duckdb.DuckDBPyConnection:
     log = log_of(path)
     try:
         if not path.exists() and log.exists():
-            _tell_aside(f"{path} is gone.", set_aside(log))
+            _tell_aside(f"{path} is gone.", quarantine(log))
     except OSError as error:
         raise FootfallError(f"{path} can't be opened (database.url): {error.strerror}") from error
     try:
@@ -102,13 +102,13 @@ def open_mended(path: Path) -> duckdb.DuckDBPyConnection:
         if not log.exists():
             set_database_aside(path, error)
             return open_database(path)
-        _tell_aside(str(error), set_aside(log))
+        _tell_aside(str(error), quarantine(log))
     return open_mended(path)
 
 
 def set_database_aside(path: Path, error: UnreadableFileError) -> None:
     """Give way to a new database; nobody must be using the old one."""
-    _tell_aside(str(error), set_aside(path, ".wal"))
+    _tell_aside(str(error), quarantine(path, ".wal"))
 
 
 def _tell_aside(trouble: str, aside: Path | None) -> None:

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from footfall.durable.checksum import seal_of
+from footfall.durable.checksum import checksum_of
 from footfall.durable.files import PRIVATE, open_file, secure_file
-from footfall.durable.quarantine import set_aside
+from footfall.durable.quarantine import quarantine
 from footfall.durable.sqlite import is_damage
 from footfall.durable.sync import sync
 from footfall.errors import AlreadyInUseError
@@ -150,7 +150,7 @@ def _finish(path: Path) -> Path | None:
     mended = _beside(path, ".mended")
     if not mended.exists():
         return None
-    aside = set_aside(path, _LOG, _INDEX)
+    aside = quarantine(path, _LOG, _INDEX)
     mended.rename(path)
     sync(path.parent)
     return aside
@@ -206,7 +206,7 @@ class _Found:
     def _add(self, row: Row) -> None:
         match row.values:
             case [None, int(committed_ns), int(count), int(received), int(), int(checksum), int(seal), bytes(payload)]:
-                if seal_of(row.row_id, *row.values[1:6]) == seal:
+                if checksum_of(row.row_id, *row.values[1:6]) == seal:
                     is_damaged = zlib.crc32(payload) != checksum
                     known = self.batches.get(row.row_id)
                     if known is None or (known.is_damaged and not is_damaged):
@@ -214,10 +214,10 @@ class _Found:
                             row.row_id, committed_ns, count, received, checksum, is_damaged, row.place
                         )
             case [None, str(source), int(received), int(), int(last_sequence), int(seal)]:
-                if seal_of(*row.values[1:5]) == seal and last_sequence >= self.totals[1]:
+                if checksum_of(*row.values[1:5]) == seal and last_sequence >= self.totals[1]:
                     self.source, self.totals = source, (received, last_sequence)
             case [str(name), int(sequence), int(), int(), str(), str(), str() | None, int(seal)]:
-                if seal_of(*row.values[:7]) == seal and (name not in self.sinks or self.sinks[name][1] <= sequence):
+                if checksum_of(*row.values[:7]) == seal and (name not in self.sinks or self.sinks[name][1] <= sequence):
                     self.sinks[name] = tuple(row.values)
             case [str(reason), int(count)] if reason.isidentifier():
                 self.refused[reason] = max(count, self.refused.get(reason, 0))
@@ -265,13 +265,13 @@ def _write(path: Path, source: str, found: _Found, kept: list[_Batch]) -> int:
             payload = found.payload(batch)
             end_bytes += len(payload)
             header = (batch.sequence, batch.committed_ns, batch.entries, batch.received, end_bytes, batch.checksum)
-            db.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*header, seal_of(*header), payload))
+            db.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*header, checksum_of(*header), payload))
         received, last_sequence = found.totals
         for batch in kept[-1:]:
             received, last_sequence = max(received, batch.received), max(last_sequence, batch.sequence)
         last_sequence = max([last_sequence, *(row[1] for row in found.sinks.values())])
         totals = (source, received, end_bytes, last_sequence)
-        db.execute("INSERT INTO totals VALUES (1, ?, ?, ?, ?, ?)", (*totals, seal_of(*totals)))
+        db.execute("INSERT INTO totals VALUES (1, ?, ?, ?, ?, ?)", (*totals, checksum_of(*totals)))
         db.executemany("INSERT INTO sinks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", found.sinks.values())
         db.executemany("INSERT INTO refused VALUES (?, ?)", found.refused.items())
         db.executemany(

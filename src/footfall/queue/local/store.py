@@ -43,7 +43,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from footfall.durable.checksum import seal_of
+from footfall.durable.checksum import checksum_of
 from footfall.durable.files import PRIVATE, open_file, write_file
 from footfall.durable.sqlite import can_try_again, connect, is_damage, roll_back, transaction
 from footfall.errors import (
@@ -214,7 +214,7 @@ class LocalQueue:
             for statement in SCHEMA.split(";"):
                 self._db.execute(statement)
             row = (source, 0, 0, 0)
-            self._db.execute("INSERT OR IGNORE INTO totals VALUES (1, ?, ?, ?, ?, ?)", (*row, seal_of(*row)))
+            self._db.execute("INSERT OR IGNORE INTO totals VALUES (1, ?, ?, ?, ?, ?)", (*row, checksum_of(*row)))
             self._db.execute(f"PRAGMA user_version = {FORMAT}")
 
     # What a collector calls.
@@ -250,7 +250,7 @@ class LocalQueue:
             self._set_totals(received, end_bytes, sequence)
             header = (sequence, now_ns, count, received, end_bytes, zlib.crc32(payload))
             self._db.execute(
-                "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*header, seal_of(*header), payload)
+                "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*header, checksum_of(*header), payload)
             )
             self._add_refused(refused or {})
             if imported is not None:
@@ -261,7 +261,7 @@ class LocalQueue:
 
     def _totals(self) -> tuple[str, int, int, int]:
         row = self._db.execute("SELECT source, received, end_bytes, last_sequence, seal FROM totals").fetchone()
-        if row is None or seal_of(*row[:-1]) != row[-1]:
+        if row is None or checksum_of(*row[:-1]) != row[-1]:
             raise self._damage("its totals are not what was written")
         source, received, end_bytes, last_sequence, _ = row
         return source, received, end_bytes, last_sequence
@@ -269,7 +269,7 @@ class LocalQueue:
     def _set_totals(self, received: int, end_bytes: int, last_sequence: int) -> None:
         self._db.execute(
             "UPDATE totals SET received = ?, end_bytes = ?, last_sequence = ?, seal = ?",
-            (received, end_bytes, last_sequence, seal_of(self.source, received, end_bytes, last_sequence)),
+            (received, end_bytes, last_sequence, checksum_of(self.source, received, end_bytes, last_sequence)),
         )
 
     def make_sure_of_room(self) -> None:
@@ -353,7 +353,7 @@ class LocalQueue:
             # In the snapshot of the statement above. Where `after` is not there any more, nothing is known.
             start_bytes: int | None = self._value("SELECT end_bytes FROM batches WHERE sequence = ?", after)
             for *header, seal, payload in rows:
-                if seal_of(*header) != seal or not isinstance(payload, bytes):
+                if checksum_of(*header) != seal or not isinstance(payload, bytes):
                     raise self._damage(f"a batch after {after} is not what was written")
                 sequence, committed_ns, count, received, end_bytes, checksum = header
                 if sequence <= after or start_bytes not in {None, end_bytes - len(payload)}:
@@ -403,7 +403,7 @@ class LocalQueue:
         skipped = msgspec.json.encode(progress.skipped).decode()
         row = (sink, progress.sequence, progress.safe_sequence, progress.written, skipped, mark, trouble)
         with self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO sinks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, seal_of(*row)))
+            self._db.execute("INSERT OR REPLACE INTO sinks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, checksum_of(*row)))
             _, received, end_bytes, last_sequence = self._totals()
             if progress.dealt_with > received or progress.sequence > last_sequence:
                 # The end of the file was lost after the sink had passed it. What comes now is to be behind that, also
@@ -483,7 +483,7 @@ class LocalQueue:
         for *row, seal in self._rows(
             "SELECT name, sequence, safe_sequence, written, skipped, mark, trouble, seal FROM sinks"
         ):
-            if seal_of(*row) == seal:
+            if checksum_of(*row) == seal:
                 name, sequence, safe_sequence, written, skipped, mark, trouble = row
                 counts = msgspec.json.decode(skipped, type=dict[str, int])
                 reports[name] = SinkReport(sequence, safe_sequence, written, counts, mark, trouble)
