@@ -1,24 +1,24 @@
-"""The only place that opens files of Footfall's own, so that no other user of the machine can put theirs in the way.
+"""The only place that opens Footfall's own files, so that no other user of the machine can plant theirs instead.
 
-Some directories are shared with strangers: `/tmp`, where the visits log is by default, or one in which somebody runs a
-command. A stranger may have put a symbolic link there that leads to one of our files, a hard link to one, a pipe that
-would make us wait, or a file of theirs that they go on reading and changing. These are the rules:
+Strangers can write to some directories, such as `/tmp`, where the visits log is by default. A stranger may have planted
+a symbolic or hard link to one of our files, a pipe that makes us wait, or a file that they can still read and change.
+These are the rules:
 
 - A directory is *private* if it belongs to us or to root, and neither its group nor others may write to it. Only we
   and root could have put something there.
-- A symbolic link as the last part of a path is followed in a private directory only. One on the way there is followed
-  if it belongs to us or to root, which is the kernel's own rule where it is switched on
-  (`protected_symlinks`, https://docs.kernel.org/admin-guide/sysctl/fs.html#protected-symlinks).
-- A file is a regular one. In a directory that is not private it has one name only, and it belongs to us or to root. It
-  may also belong to whom the directory belongs, if nobody else may write to that.
+- If the last part of a path is a symbolic link, it is followed in a private directory only. A link on the way there
+  is followed if it belongs to us or to root, as the kernel does where `protected_symlinks` is on
+  (https://docs.kernel.org/admin-guide/sysctl/fs.html#protected-symlinks).
+- Only regular files are opened. In a directory that is not private, a file must have one name only, and belong to us,
+  to root, or to the directory's owner if nobody else may write to the directory.
 
-The check and the opening concern the same file: it is found with `O_PATH`, looked at, and opened by its descriptor.
+A file is found with `O_PATH`, checked, and opened by that descriptor, so nobody can exchange it in between.
 
-Modes: what only Footfall reads is 0600. The visits log is 0640, because programs that ship logs are let in by its
-group. A file of our own that was there before and has more than that is narrowed.
+Modes: what only Footfall reads is 0600. The visits log is 0640, because its group lets in programs that ship logs. An
+existing file of ours that has a wider mode is narrowed.
 
-What it does not do: guard a path of which an upper directory belongs to a stranger, who can rename all that is below
-it; or look at access control lists.
+What it does not do: guard a path that leads through a stranger's directory, whose owner can rename everything below it;
+or look at access control lists.
 """
 
 import errno
@@ -41,9 +41,9 @@ READ_BY_GROUP: Final = 0o640
 _DIRECTORY_MODE: Final = 0o750
 _FIND: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_LINKS: Final = 40
-"""On the way to one file, as in the kernel."""
+"""How many links are followed on the way to one file, as in the kernel."""
 _TRIES: Final = 10
-"""For a file that comes and goes while it is being made."""
+"""How often to try, if somebody makes and removes the file at the same time."""
 _NOT_REGULAR: Final = "it is not a regular file"
 _ELSEWHERE: Final = "move it away, or choose another directory, to which nobody else can write"
 _IS_LINK: Final = "it is a symbolic link that somebody else could have made: remove it, or name the file it leads to"
