@@ -599,7 +599,7 @@ def test_damage_that_a_running_process_meets_is_mended(footfall: Footfall) -> No
     eventually([(1, 0), (1, 0)], losses)
     assert 20 == footfall.ledger()["received"]
     assert 19 == footfall.stats("a")["total_views"]
-    assert 1 == footfall.output().count("stopping all to mend it")
+    assert 1 == footfall.output().count("stopping all processes to repair it")
     [aside] = footfall.data_dir.glob(f"{FILE_NAME}.damaged-*Z")
     assert f"kept as {aside}" in footfall.output()
     assert 2 == footfall.output().count("1 entries are lost")
