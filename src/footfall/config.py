@@ -16,9 +16,11 @@ from footfall.durable.files import UntrustedFileError, open_file
 from footfall.errors import BadSettingError
 from footfall.settings import Settings, setting_errors
 from footfall.sites import SiteSettings
+from footfall.wording import allowed_values
 
 FILE_NAME = "appsettings.json"
 ENV_PREFIX = "FOOTFALL__"
+_NONE = "none"
 _MAX_FILE_BYTES = 1 << 20
 
 _URL_SCHEMES = {"kafka", "amqp", "amqps", "clickhouse", "clickhouses"}
@@ -38,7 +40,7 @@ class Source(Struct, frozen=True):
     def text(self) -> str:
         """The value as a settings file has it, but for the quotes of a text; `none` for a setting without one."""
         if self.value is None or isinstance(self.value, str):
-            return self.value or "none"
+            return self.value or _NONE
         return msgspec.json.encode(self.value).decode()
 
 
@@ -143,8 +145,11 @@ def _read(fd: int) -> bytes:
 def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:
     types = dict(_known_fields())
     by_variable = {ENV_PREFIX + key.replace(".", "__").upper(): key for key in types}
+    with_one_underscore = {variable.replace("__", "_"): variable for variable in by_variable}
     for variable, text in sorted(environ.items()):
         if not variable.startswith(ENV_PREFIX):
+            if meant := with_one_underscore.get(variable):
+                raise BadSettingError(f"{variable}: write two underscores where this has one: {meant}")
             continue
         key = by_variable.get(variable)
         if key is None:
@@ -205,29 +210,13 @@ def _convert(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
 def _convert_value(key: str, value: Any, setting_type: Any, origin: str, *, strict: bool = True) -> Any:  # noqa: ANN401 - a setting is of any type
     if isinstance(value, str) and not _is_text(value):
         raise BadSettingError(f"{key} = {_masked(key, value)!r} ({origin}): must be UTF-8, without NUL")
+    if value == _NONE and type(None) in typing.get_args(setting_type):
+        return None  # as `footfall config` prints it
     try:
         return msgspec.convert(value, setting_type, strict=strict)
     except msgspec.ValidationError:
-        allowed = allowed_values(msgspec.inspect.type_info(setting_type))
+        allowed = allowed_values(setting_type)
         raise BadSettingError(f"{key} = {_masked(key, value)!r} ({origin}): must be {allowed}") from None
-
-
-def allowed_values(info: msgspec.inspect.Type) -> str:
-    """What a setting of that type may be, in words."""
-    match info:
-        case msgspec.inspect.UnionType(types):
-            return " or ".join([allowed_values(one) for one in types if not isinstance(one, msgspec.inspect.NoneType)])
-        case msgspec.inspect.LiteralType(values):
-            return "one of " + ", ".join(map(str, values))
-        case msgspec.inspect.BoolType():
-            return "true or false"
-        case msgspec.inspect.IntType(ge=least, le=most):
-            return f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}"
-        case msgspec.inspect.ListType():
-            return "a list of texts"
-        case msgspec.inspect.StrType(min_length=least):
-            return "a text that is not empty" if least else "a text"
-    raise AssertionError(f"no setting is of the type {info}")
 
 
 def _convert_sites(value: Any, origin: str) -> dict[str, SiteSettings]:  # noqa: ANN401 - whatever was written there

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from footfall.problem import FieldError, Problem, field_errors_of
+from footfall.wording import reason_against_json
 
 _Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Scalar = _Integer | float | str | bool | None
@@ -206,7 +207,7 @@ def parse_event(
             raise _UNEXPLAINED from None
         raise Problem(422, "The event was not accepted.", _field_errors_of_body(body, received_ns)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _not_json(error) from None
+        raise _not_json(error, body) from None
     occurred_us = None if fields.timestamp is None else _parse_timestamp(fields.timestamp, received_ns)
     return Event(
         received_ns,
@@ -300,7 +301,7 @@ def _split_events(body: bytes) -> list[bytes]:
         except msgspec.ValidationError:
             raise _too_many() from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _not_json(error) from None
+            raise _not_json(error, body) from None
     else:
         bodies = [line[0] for line in islice(_LINE.finditer(body), MAX_EVENTS + 1)]
         if len(bodies) > MAX_EVENTS:
@@ -379,7 +380,7 @@ def _field_errors_of_body(body: bytes, received_ns: int) -> list[FieldError]:
     except msgspec.ValidationError:
         return _errors_of_no_object(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _not_json(error) from None
+        raise _not_json(error, body) from None
     if "timestamp" in fields and all(error.field != "timestamp" for error in field_errors):
         timestamp = msgspec.json.decode(fields["timestamp"], type=str | None)
         try:
@@ -397,13 +398,9 @@ def _errors_of_no_object(body: bytes) -> list[FieldError]:
     except msgspec.ValidationError:
         pass  # a number too large for anything, and JSON for all that
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _not_json(error) from None
+        raise _not_json(error, body) from None
     return [FieldError("", "the body must be a JSON object")]
 
 
-def _not_json(error: Exception) -> Problem:
-    if isinstance(error, RecursionError):
-        return Problem(400, "The body is nested too deeply.")
-    if isinstance(error, UnicodeDecodeError):
-        return Problem(400, "The body is not JSON: it is not UTF-8.")
-    return Problem(400, f"The body is not JSON: {error}.")
+def _not_json(error: Exception, body: bytes) -> Problem:
+    return Problem(400, f"The body is not JSON: {reason_against_json(error, body)}.")

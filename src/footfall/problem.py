@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from footfall.wording import allowed_values
+
 CONTENT_TYPE = "application/problem+json"
 
 _RENAMED = {413: "Content Too Large", 422: "Unprocessable Content"}
@@ -75,13 +77,6 @@ def field_errors_of(
             continue
         try:
             read(document[field.encode_name], type=field.type)
-        except msgspec.ValidationError as error:
-            field_errors.append(FieldError(field.encode_name, _plain(str(error))))
+        except msgspec.ValidationError:
+            field_errors.append(FieldError(field.encode_name, f"must be {allowed_values(field.type)}"))
     return field_errors
-
-
-def _plain(message: str) -> str:
-    """The message of msgspec without the JSON path, which the field's name already says, but for a member of it."""
-    message, _, path = message.replace("`", "").partition(" - at ")
-    whose = ", as the name of each member" if path.startswith("key in ") else ", as each member" if "[" in path else ""
-    return message[:1].lower() + message[1:] + whose

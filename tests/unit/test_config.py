@@ -517,3 +517,20 @@ def test_loopback_is_this_machine_only(host: str) -> None:
 def test_any_other_host_may_be_reached_from_elsewhere(host: str) -> None:
     """In doubt a host is a public one."""
     assert not is_loopback(host)
+
+
+@pytest.mark.parametrize("text", ["none"])
+@pytest.mark.parametrize("key", [key for key, default in DEFAULTS.items() if default is None])
+def test_none_is_taken_where_it_is_printed(key: str, text: str) -> None:
+    """What `footfall config` shows for a setting without a value can be given as one."""
+    assert value_of(load(None, {variable(key): text}).settings, key) is None
+    write(document(key, text))
+    assert value_of(load(None, {}).settings, key) is None
+
+
+def test_a_variable_with_one_underscore_is_told() -> None:
+    """It is the likeliest mistake of all, and what it sets would quietly not be set."""
+    said = refusal({"FOOTFALL_COLLECTOR_PORT": "9000"})
+    assert "FOOTFALL_COLLECTOR_PORT" in said
+    assert "FOOTFALL__COLLECTOR__PORT" in said
+    load(None, {"FOOTFALL_SOMETHING_ELSE": "1"})

@@ -1,10 +1,13 @@
 """Whose hit it is: the peer's address, or what a trusted proxy says of it."""
 
 import ipaddress
+import logging
 from collections.abc import Sequence
 from functools import lru_cache
 
 from footfall.rate_limit import sender_of
+
+_log = logging.getLogger(__name__)
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -23,10 +26,15 @@ class ClientAddress:
     def __init__(self, trusted: Sequence[str]) -> None:
         self._networks = [ipaddress.ip_network(network) for network in trusted]
         self._is_trusted = lru_cache(maxsize=1_024)(self._is_in_networks)
+        self._has_warned = {True: False, False: False}
+        """Of a proxy in an inner network, and of one outside: there a visitor may have written the header."""
 
     def of(self, peer: str | None, forwarded: bytes | None) -> str | None:
         """The address, or None where a trusted proxy said something that is none."""
-        if peer is None or forwarded is None or not self._networks or not self._is_trusted(peer):
+        if peer is None or forwarded is None:
+            return peer
+        if not self._is_trusted(peer):
+            self._warn(peer)
             return peer
         for part in reversed(forwarded.decode("latin-1").split(",")):
             address = parse_address(part.strip())
@@ -50,6 +58,20 @@ class ClientAddress:
     def is_unnamed_proxy(self, peer: str | None, forwarded: bytes | None) -> bool:
         """Whether a request seems to come from a proxy whose word is not taken, so that its visitors look like one."""
         return forwarded is not None and peer is not None and not self._is_trusted(peer) and _is_private(peer)
+
+    def _warn(self, peer: str) -> None:
+        """Say once that a header is not believed: else behind a new proxy all visitors would quietly be one."""
+        is_inner = _is_private(peer)
+        if self._has_warned[is_inner]:
+            return
+        self._has_warned[is_inner] = True
+        _log.warning(
+            "%s sends X-Forwarded-For and is not in collector.trusted_proxies, so all visitors that come through it "
+            "count under its address. If it is your proxy, set FOOTFALL__COLLECTOR__TRUSTED_PROXIES=%s. If not, "
+            "somebody has written the header by hand, and there is nothing to do",
+            peer,
+            peer,
+        )
 
     def _is_in_networks(self, text: str) -> bool:
         address = ipaddress.ip_address(text.partition("%")[0])

@@ -21,6 +21,20 @@ def test_nobody_is_believed_by_default(peer: str | None, forwarded: bytes | None
     assert peer == ClientAddress([]).of(peer, forwarded)
 
 
+def test_proxy_that_is_not_trusted_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """With the setting that is missing. A stranger who writes the header does not keep that from being said."""
+    addresses = ClientAddress([])
+    for peer in (VISITOR, VISITOR, "127.0.0.1", "10.0.0.1", "fe80::1%eth0"):
+        assert peer == addresses.of(peer, b"198.51.100.7")
+    assert "8.8.8.8" == addresses.of("8.8.8.8", b"198.51.100.7")
+    addresses.of("::1", None)
+
+    told = [record.getMessage() for record in caplog.records]
+    assert 2 == len(told)
+    assert "FOOTFALL__COLLECTOR__TRUSTED_PROXIES=203.0.113.5" in told[0]
+    assert "8.8.8.8 sends X-Forwarded-For" in told[1]
+
+
 @pytest.mark.parametrize("forwarded", [VISITOR.encode(), b"10.0.0.2", b"junk", b""])
 def test_stranger_is_not_believed(forwarded: bytes) -> None:
     """A visitor who writes the header is still the peer."""
