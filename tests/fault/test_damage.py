@@ -25,6 +25,7 @@ from footfall.queue.local.repair import repair
 from footfall.queue.local.store import FILE_NAME, QueueState
 from footfall.queue.sink import DATABASE, LOST, VISIT_LOG, Sink
 from footfall.settings import Settings
+from footfall.visit_log.redaction import line_format
 from footfall.visit_log.state import FILE_NAME as STATE_NAME
 from footfall.visit_log.writer import VisitLog
 from harness import Footfall, eventually
@@ -378,6 +379,21 @@ def test_state_that_is_lost_is_made_again(state: Files, logged: Logged) -> None:
     for length in lengths(logged.length, len(logged.content)):
         logged.leave(state, length=length)
         assert ALL_LINES == logged.lines()
+
+
+@pytest.mark.parametrize("length", [None, -1])
+def test_state_that_is_lost_is_made_again_though_lines_are_written_otherwise_now(
+    length: int | None, logged: Logged
+) -> None:
+    """A line that the log has is recognised, whatever of it is left out by now; the next ones leave it out."""
+    logged.leave({}, length=None if length is None else len(logged.content) + length)
+    with closing(VisitLog(logged.path, logged.state_dir, line_format=line_format("none", "strip"))) as log:
+        log.resume(SOURCE, logged.report, read_batches)
+        log.write(BATCHES)
+    lines = [line.split("|") for line in logged.path.read_text("utf-8").splitlines()]
+    assert ALL_LINES == [name for _, _, name, _ in lines]
+    written = 3 * len(names(1))
+    assert [{"192.0.2.1"}, {"null"}] == [{part[3] for part in lines[:written]}, {part[3] for part in lines[written:]}]
 
 
 @pytest.mark.parametrize("name", [STATE_NAME, f"{STATE_NAME}-wal"])

@@ -35,15 +35,16 @@ def line_format(addresses: Addresses, queries: Queries) -> LineFormat:
     return format_redacted
 
 
-_FORMATS: Final = [
+LINE_FORMATS: Final = [
     line_format(addresses, queries) for addresses in get_args(Addresses) for queries in get_args(Queries)
 ]
+"""All that a line may have been written by."""
 
 
 def possible_lines(hit: Hit) -> set[str]:
     """Every line that may have been written of a hit with an address, whatever the settings were."""
     assert hit.address is not None
-    return {line(hit.received_ns, hit.referrer, hit.user_agent, hit.address) for line in _FORMATS}
+    return {line(hit.received_ns, hit.referrer, hit.user_agent, hit.address) for line in LINE_FORMATS}
 
 
 @lru_cache(maxsize=8_192)

@@ -36,7 +36,7 @@ from footfall.queue.base import Batch, Progress, SinkReport
 from footfall.queue.sink import LOST, UNREADABLE, VISIT_LOG, entries_of, missed_before
 from footfall.visit_log.file import VisitLogFile, bytes_before
 from footfall.visit_log.line import format_line
-from footfall.visit_log.redaction import LineFormat
+from footfall.visit_log.redaction import LINE_FORMATS, LineFormat
 from footfall.visit_log.state import BEFORE_BYTES, FILE_NAME, End, Intent, VisitLogState
 
 LOCK_NAME: Final = "visit_log.lock"
@@ -59,8 +59,7 @@ class VisitLog:
         state_dir: the directory that keeps the position; it must exist.
         is_told: the queue knows where the log ended, and tells it by `resume`. A broker doesn't, so that only the state
             knows.
-        line_format: writes a hit's line (`footfall.visit_log.redaction`). If it has changed, and the state was lost at
-            the same time, lines that the queue was not told of yet are not recognised, and are written again.
+        line_format: writes a hit's line (`footfall.visit_log.redaction`).
 
     Raises:
         AlreadyInUseError: another process uses the log or the state; the text says which.
@@ -230,12 +229,15 @@ def _texts_in(
     """
     while batches := read(progress.sequence):
         for batch in batches:
-            text, progress = _render(batch, progress, line_format)
-            there = os.pread(fd, len(text), offset)
-            if not text.startswith(there) or (text and not there):
+            for one in (line_format, *LINE_FORMATS):  # the setting may have been another then
+                text, after = _render(batch, progress, one)
+                there = os.pread(fd, len(text), offset)
+                if text.startswith(there) and (there or not text):
+                    break
+            else:
                 return
-            yield text, progress, offset
-            offset += len(there)
+            yield text, after, offset
+            progress, offset = after, offset + len(there)
 
 
 @contextmanager
