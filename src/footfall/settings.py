@@ -26,6 +26,7 @@ class CollectorSettings(Struct, frozen=True, forbid_unknown_fields=True):
     pixel_url: str | None = None
     only_known_sites: bool = False
     max_age_hours: Annotated[int, Meta(ge=1)] | None = None
+    rate_limit_per_minute: Annotated[int, Meta(ge=1)] | None = None
     honour_privacy_signals: bool = False
 
 

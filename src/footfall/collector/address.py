@@ -2,10 +2,11 @@
 
 import ipaddress
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from footfall.rate_limit import sender_of
+from footfall.status.local import tells_of_proxy
 
 _log = logging.getLogger(__name__)
 
@@ -50,14 +51,17 @@ class ClientAddress:
         A proxy that nobody has named as trusted would have to answer for all its visitors. So where such a peer is in
         a private network, whoever it says it was called by does. Elsewhere that proves nothing: anybody could say it.
         """
-        if forwarded is not None and self.is_unnamed_proxy(peer, forwarded):
-            return parse_address(forwarded.decode("latin-1").rpartition(",")[2].strip()) or peer
+        if forwarded is not None and self._may_be_proxy(peer):
+            address = parse_address(forwarded.decode("latin-1").rpartition(",")[2].strip())
         address = address or peer
         return None if address is None else sender_of(address)
 
-    def is_unnamed_proxy(self, peer: str | None, forwarded: bytes | None) -> bool:
+    def is_unnamed_proxy(self, peer: str | None, headers: Mapping[bytes, bytes]) -> bool:
         """Whether a request seems to come from a proxy whose word is not taken, so that its visitors look like one."""
-        return forwarded is not None and peer is not None and not self._is_trusted(peer) and _is_private(peer)
+        return self._may_be_proxy(peer) and tells_of_proxy(headers)
+
+    def _may_be_proxy(self, peer: str | None) -> bool:
+        return peer is not None and not self._is_trusted(peer) and _is_private(peer)
 
     def _warn(self, peer: str) -> None:
         """Say once that a header is not believed: else behind a new proxy all visitors would quietly be one."""

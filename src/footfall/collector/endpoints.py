@@ -25,6 +25,7 @@ from footfall.entry import (
     parse_event,
 )
 from footfall.problem import CONTENT_TYPE, Problem
+from footfall.rate_limit import RateLimiter, retry_after
 
 GIF: Final = bytes.fromhex(
     "474946383961"  # GIF89a
@@ -56,6 +57,7 @@ _UNSUPPORTED = Response.of(Problem(415, "Send application/json, or text/plain ho
 _JSON_TYPES = {b"application/json", b"text/plain"}
 _NDJSON_TYPES = {b"application/x-ndjson", b"application/ndjson", b"application/jsonl"}
 _HIT_PARAMETERS = {b"site_id", b"path", b"user_id"}
+_RATE_LIMITED = "rate_limited"
 _COLLECTING = {b"/track", b"/event", b"/events"}
 _REFUSAL_REASONS = {
     400: "malformed",
@@ -78,6 +80,7 @@ class Endpoints:
         max_body_bytes: per event.
         pixel_url: an image elsewhere that `/track` sends the browser to.
         admission: the rules for what is taken; None where there are none.
+        limiter: how many hits and events an address may send; None where any number.
         clock: nanoseconds since 1970.
     """
 
@@ -90,6 +93,7 @@ class Endpoints:
         max_body_bytes: int,
         pixel_url: str | None = None,
         admission: Admission | None = None,
+        limiter: RateLimiter | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._intake = intake
@@ -98,6 +102,7 @@ class Endpoints:
         self._max_body_bytes = max_body_bytes
         self._pixel = _PIXEL if pixel_url is None else Response(302, headers={**_ANY_SITE, "location": pixel_url})
         self._admission = admission
+        self._limiter = limiter
         self._clock = clock
 
     def max_body_bytes(self, path: bytes) -> int:
@@ -154,6 +159,10 @@ class Endpoints:
                 reply.send(self._pixel)
                 self._intake.refuse(reason)
                 return
+            if self._wait_s(request, address, 1):
+                reply.send(self._pixel)
+                self._intake.refuse(_RATE_LIMITED)
+                return
             sender = self._addresses.sender(request.peer, address, forwarded)
             size = len(referrer) + len(user_agent) + len(request.query)
             self._intake.add_hit(hit, size, sender, partial(_serve, reply, self._pixel))
@@ -194,6 +203,10 @@ class Endpoints:
         sender = self._addresses.sender(request.peer, address, forwarded)
         user_agent = headers.get(b"user-agent", b"")
         if request.path == b"/event":
+            if wait_s := self._wait_s(request, address, 1):
+                self._intake.refuse(_RATE_LIMITED)
+                reply.send(_too_many(wait_s))
+                return
             event = parse_event(body, received_ns=received_ns, address=address, user_agent=user_agent)
             if admission is not None:
                 admission.check_event(headers, event)
@@ -209,11 +222,23 @@ class Endpoints:
         )
         for reason, count in many.reasons.items():
             self._intake.refuse(reason, count)
-        if many.accepted:
+        if wait_s := self._wait_s(request, address, len(many.accepted)):
+            self._intake.refuse(_RATE_LIMITED, len(many.accepted))
+            reply.send(_too_many(wait_s))
+        elif many.accepted:
             answer = _many_accepted(len(many.accepted), many.refused)
             self._intake.add_events(many.accepted, len(body), sender, partial(_acknowledge, reply, answer))
         else:
             reply.send(_none_accepted(many.refused))
+
+    def _wait_s(self, request: Request, address: str | None, count: int) -> float:
+        """How long an address has to wait before it may send more; 0 when it may send so many now.
+
+        A proxy that is not trusted would be limited for all its visitors together, so it is not limited at all.
+        """
+        if self._limiter is None or self._addresses.is_unnamed_proxy(request.peer, request.headers):
+            return 0.0
+        return self._limiter.take(address, count)
 
 
 def _serve(reply: Reply, image: Response, _outcome: Outcome) -> None:
@@ -243,6 +268,11 @@ def _reason_of(problem: Problem) -> str:
     if problem.reason is not None:
         return problem.reason
     return "not_json" if problem.status == 400 else _REFUSAL_REASONS.get(problem.status, INVALID)
+
+
+def _too_many(wait_s: float) -> Response:
+    problem = Problem(429, "This address sends too many events (collector.rate_limit_per_minute); try again later.")
+    return Response.of(problem, {**_CORS, "retry-after": retry_after(wait_s)})
 
 
 def _content_type(request: Request) -> bytes:

@@ -20,6 +20,7 @@ from footfall.processes.data_dir import open_queue
 from footfall.processes.file_limit import raise_file_limit
 from footfall.processes.roles import COLLECTOR, REPORTING
 from footfall.processes.service_status import service_status
+from footfall.rate_limit import RateLimiter
 from footfall.settings import Settings
 from footfall.status.access import ReportAccess
 from footfall.status.service import READY, Check
@@ -95,6 +96,7 @@ async def _collect(
             max_body_bytes=settings.collector.max_body_bytes,
             pixel_url=settings.collector.pixel_url,
             admission=admission_of(settings, access.has_token),
+            limiter=_limiter(settings.collector.rate_limit_per_minute),
         )
         server = Server(endpoints, max_connections=raise_file_limit(_MAX_CONNECTIONS))
         await server.start(listener)
@@ -105,6 +107,11 @@ async def _collect(
             await intake.close()
     if failures:
         raise failures[0]
+
+
+def _limiter(per_minute: int | None) -> RateLimiter | None:
+    """An address may send what it has for a minute all at once."""
+    return None if per_minute is None else RateLimiter(per_minute / 60, burst=per_minute)
 
 
 def _trouble_of_reports(path: Path) -> str | None:

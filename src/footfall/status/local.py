@@ -86,9 +86,14 @@ def is_local(
         return False
     if not ipaddress.ip_address(origin.peer[0].partition("%")[0]).is_loopback or not _is_loopback_name(headers):
         return False
-    if any(name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIXES) for name in headers):
+    if tells_of_proxy(headers):
         return False
     return owner_of(origin.peer, origin.here) in {0, os.geteuid()}
+
+
+def tells_of_proxy(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a header, by its lower-case name, is one that proxies add."""
+    return any(name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIXES) for name in headers)
 
 
 def _is_loopback_name(headers: Mapping[bytes, bytes]) -> bool:

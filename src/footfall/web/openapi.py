@@ -136,6 +136,7 @@ def _event() -> _Json:
             "413": _problem(413, "The body is larger than `collector.max_body_bytes`."),
             "415": _problem(415, "The body is neither `application/json` nor `text/plain`."),
             "422": _problem(422, "A field is missing or wrong.", FieldError("site_id", "is required")),
+            "429": _again_later(429, _RATE),
             "503": _again_later(503, "The queue can't take it now; try again."),
         },
     }
@@ -163,6 +164,7 @@ def _events() -> _Json:
             "413": _problem(413, f"There are more than {MAX_EVENTS} events, or {MAX_EVENTS_BYTES} bytes."),
             "415": _problem(415, "The body is neither JSON nor NDJSON nor `text/plain`."),
             "422": _problem(422, "None of the events was accepted."),
+            "429": _again_later(429, _RATE),
             "503": _again_later(503, "The queue can't take them now; try again."),
         },
     }
@@ -290,6 +292,9 @@ def _refusals() -> _Json:
         ),
         "429": _again_later(429, "This address asks for too many reports, or has tried too many tokens."),
     }
+
+
+_RATE = "This address sends more than `collector.rate_limit_per_minute`."
 
 
 def _again_later(status: int, description: str) -> _Json:

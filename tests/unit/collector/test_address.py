@@ -157,3 +157,44 @@ def test_no_header_breaks_the_request(forwarded: bytes, peer: str) -> None:
     address = behind_proxies.of(peer, forwarded)
 
     assert address is None or address == parse_address(address)
+
+
+PLAIN = ClientAddress([])
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "sender"),
+    [
+        ("127.0.0.1", b"192.0.2.1, 203.0.113.9", "203.0.113.9"),
+        ("10.0.0.1", b"2001:db8::9", "2001:db8::/64"),
+        ("10.0.0.1", b"not an address", "10.0.0.1"),
+        ("10.0.0.1", None, "10.0.0.1"),
+        ("8.8.8.8", b"203.0.113.9", "8.8.8.8"),
+        ("2a00::1", None, "2a00::/64"),
+        (None, None, None),
+    ],
+)
+def test_visitors_behind_a_proxy_that_is_not_named_answer_each_for_themselves(
+    peer: str | None, forwarded: bytes | None, sender: str | None
+) -> None:
+    """Only in a private network: on the internet the header would let anybody be as many as they like."""
+    address = PLAIN.of(peer, forwarded)
+
+    assert sender == PLAIN.sender(peer, address, forwarded)
+    assert address == peer
+
+
+def test_a_trusted_proxy_says_who_answers() -> None:
+    """The visitor that it was called by."""
+    address = behind_proxies.of(PROXY, b"203.0.113.9")
+
+    assert "203.0.113.9" == behind_proxies.sender(PROXY, address, b"203.0.113.9")
+    assert not behind_proxies.is_unnamed_proxy(PROXY, {b"x-forwarded-for": b"203.0.113.9"})
+
+
+@pytest.mark.parametrize("name", [b"x-forwarded-for", b"via", b"forwarded", b"x-real-ip"])
+def test_a_proxy_is_known_by_its_headers(name: bytes) -> None:
+    """On loopback or in a private network, where nobody has named it as trusted."""
+    assert PLAIN.is_unnamed_proxy("127.0.0.1", {name: b"x"})
+    assert not PLAIN.is_unnamed_proxy("8.8.8.8", {name: b"x"})
+    assert not PLAIN.is_unnamed_proxy("127.0.0.1", {b"host": b"x"})
