@@ -25,7 +25,11 @@ STRANGER = 65_534
 ATTACK = "$(touch /tmp/PWNED)"
 LINE = b"2022-12-19T14:16:49.9605280Z|null|theirs|192.0.2.1\n"
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to play another user of the machine")
+
+def need_root() -> None:
+    """Skip a test that plays another user of the machine, if this one may not."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to play another user of the machine")
 
 
 @pytest.fixture
@@ -57,6 +61,7 @@ def reachable() -> Iterator[Path]:
 
 @contextmanager
 def as_user(user: int) -> Iterator[None]:
+    need_root()
     os.seteuid(user)
     try:
         yield
@@ -65,6 +70,7 @@ def as_user(user: int) -> Iterator[None]:
 
 
 def give(path: Path, user: int = STRANGER) -> Path:
+    need_root()
     os.chown(path, user, user, follow_symlinks=False)
     return path
 

@@ -86,6 +86,12 @@ def open_file(path: Path, flags: int, *, mode: int | None = None) -> int:
         raise UntrustedFileError(path, "somebody makes and removes it all the time")
 
 
+def read_file(path: Path) -> bytes:
+    """What a file holds; raises as `open_file`."""
+    with os.fdopen(open_file(path, os.O_RDONLY), "rb") as file:
+        return file.read()
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Make a private file, or replace what is in it, not as one step and not synced; raises as `open_file`."""
     with os.fdopen(open_file(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=PRIVATE), "wb") as file:

@@ -1,4 +1,4 @@
-"""The process that works with ClickHouse: processor, reporting, or both; there may be many of them."""
+"""The process that works with ClickHouse: processor, reporting or both. There may be many such processes."""
 
 import logging
 import socket
@@ -28,10 +28,10 @@ def run(
     access: ReportAccess | None,
     listener: socket.socket | None,
 ) -> None:
-    """Do what `work` does, as soon as the server is there: the queue holds what comes meanwhile.
+    """Wait for the server, then process and report until told to stop; the queue keeps what arrives meanwhile.
 
     Raises:
-        FootfallError: as `work`; or the server does not let us in, or another processor has this `data_dir`.
+        FootfallError: as `work` raises; or the server refuses us, or another processor uses this `data_dir`.
     """
     assert settings.database.url is not None
     with ExitStack() as held:
@@ -51,13 +51,14 @@ def run(
 
 
 def _wait_for(url: str, stop: threading.Event) -> ClickhouseDatabase | None:
-    has_said = False
+    """Connect as soon as the server answers; None if `stop` is set first."""
+    is_told = False
     while not stop.is_set():
         try:
             return open_clickhouse(url)
         except OSError as error:
-            if not has_said:
-                _log.warning("waiting for the database: %s", error)
-            has_said = True
+            if not is_told:
+                _log.warning("waiting for the database, retrying every %g s: %s", RETRY_S, error)
+            is_told = True
             stop.wait(RETRY_S)
     return None

@@ -1,4 +1,4 @@
-"""What processor and reporting do with a database, whichever it is."""
+"""The work of processor and reporting, with either database."""
 
 import socket
 import threading
@@ -26,9 +26,9 @@ class Database(Struct, frozen=True):
     """An open database.
 
     Attributes:
-        open_sink: opens the sink as the database is now.
-        reports: reads it.
-        is_exclusive: one processor at a time can write.
+        open_sink: opens the sink that writes to it.
+        reports: reads from it.
+        is_exclusive: only one processor at a time can write to it.
     """
 
     open_sink: Callable[[], Sink]
@@ -49,13 +49,13 @@ def work(
     Args:
         lifeline: to the supervisor.
         settings: all of them.
-        roles: which roles this service has.
+        roles: all roles of this service.
         access: who may read reports; None behind a collector, which has decided that.
-        listener: where reports are asked for; None without the role.
-        database: stays the caller's.
+        listener: where requests for reports arrive; None without the role.
+        database: the caller closes it.
 
     Raises:
-        FootfallError: the queue can't be opened, or going on would not be safe.
+        FootfallError: the queue can't be opened, or it would not be safe to go on.
     """
     with presence(settings, DATABASE_PRESENCE), _processing(lifeline, settings, roles, database):
         lifeline.ready()
@@ -69,7 +69,7 @@ def work(
 
 @contextmanager
 def _processing(lifeline: Lifeline, settings: Settings, roles: tuple[str, ...], database: Database) -> Iterator[None]:
-    """The processor in a thread beside the block; if it fails, the process is told to stop, and fails with it."""
+    """Run the processor in a thread during the block. If it fails, it stops the process, which then fails like it."""
     if PROCESSOR not in roles:
         yield
         return

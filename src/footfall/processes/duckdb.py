@@ -1,4 +1,4 @@
-"""The process that has DuckDB's file open: processor, reporting, or both, for DuckDB lets one process in only."""
+"""The process that has DuckDB's file open: processor, reporting or both. DuckDB lets only one process open it."""
 
 import socket
 from contextlib import closing
@@ -22,10 +22,10 @@ def run(
     access: ReportAccess | None,
     listener: socket.socket | None,
 ) -> None:
-    """Do what `work` does.
+    """Process and report until told to stop; a database that can't be read is quarantined for the next start.
 
     Raises:
-        FootfallError: as `work`; or the database can't be opened, or another process has it.
+        FootfallError: as `work` raises; or the database can't be opened, or another process has it open.
     """
     with lock(settings, DATABASE_LOCK, purpose="the database"):
         try:

@@ -16,7 +16,7 @@ from footfall.settings import Settings
 from footfall.supervisor import Lifeline
 
 _GATHER_S: Final = 0.25
-"""From one message to the next: each is an insert of its own into ClickHouse, which likes few and large ones."""
+"""The time from one message to the next. Each becomes an insert into ClickHouse, which prefers few and large ones."""
 
 
 def run(lifeline: Lifeline, settings: Settings) -> None:
@@ -34,7 +34,7 @@ def run(lifeline: Lifeline, settings: Settings) -> None:
             raise OSError(str(error)) from error
 
     def tell(account: RelayAccount) -> None:
-        with suppress(OSError):  # the disk is full, and the queue will say so
+        with suppress(OSError):  # the disk is full; the queue reports that
             write_account(settings.data_path, RELAY, account)
 
     def open_relay() -> Relay:

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Struct
 
-from footfall.durable.files import write_file
+from footfall.durable.files import read_file, write_file
 
 SUFFIX: Final = ".account"
 
@@ -71,6 +71,6 @@ def write_account(directory: Path, sink: str, account: Account | RelayAccount) -
 def read_account(directory: Path, sink: str, kind: type[_Kind]) -> _Kind:
     """What was said last; nothing where nothing was, or where it can't be read."""
     try:
-        return msgspec.json.decode((directory / (sink + SUFFIX)).read_bytes(), type=kind)
+        return msgspec.json.decode(read_file(directory / (sink + SUFFIX)), type=kind)
     except (OSError, msgspec.DecodeError):
         return kind()

@@ -1,5 +1,6 @@
 """Opening files of our own: paths, links and what a file system may lack. What strangers try is in tests/security."""
 
+import ast
 import errno
 import os
 import stat
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import footfall
 from footfall.durable.files import (
     UntrustedFileError,
     check_directory,
@@ -137,3 +139,29 @@ def test_failure_leaves_what_was_there(tmp_path: Path) -> None:
         fail_to_replace(path)
     assert [path] == list(tmp_path.iterdir())
     assert b"one" == path.read_bytes()
+
+
+OPENERS = {
+    "commands/logfile.py": "reads a file that somebody has named",
+    "config.py": "reads a file that somebody has named",
+    "failpoint.py": "makes a test's marker",
+    "processes/listeners.py": "opens a directory and a socket",
+    "web/api.py": "reads what was installed with the program",
+}
+
+
+def test_files_are_opened_in_one_room_only() -> None:
+    """Every other module asks `durable/`, so that no file is opened without the check."""
+    source = Path(footfall.__file__).parent
+    names = {"open", "read_bytes", "read_text", "touch", "write_bytes", "write_text"}
+    openers = {
+        str(path.relative_to(source))
+        for path in source.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and (
+            (isinstance(node.func, ast.Name) and node.func.id == "open")
+            or (isinstance(node.func, ast.Attribute) and node.func.attr in names)
+        )
+    }
+    assert set(OPENERS) == {name for name in openers if not name.startswith("durable/")}

@@ -28,7 +28,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from footfall.durable.checksum import checksum_of
-from footfall.durable.files import PRIVATE, open_file, secure_file
+from footfall.durable.files import PRIVATE, open_file, read_file, secure_file
 from footfall.durable.quarantine import quarantine
 from footfall.durable.sqlite import is_damage
 from footfall.durable.sync import sync
@@ -116,7 +116,7 @@ def _has_unread_commits(path: Path) -> bool:
         last = len(Log(_mapped(_beside(path, _LOG), held)).frames)
     if last == 0:
         return False
-    taken: int = struct.unpack_from("=I", _beside(path, _INDEX).read_bytes(), _INDEX_FRAMES_AT)[0]
+    taken: int = struct.unpack_from("=I", read_file(_beside(path, _INDEX)), _INDEX_FRAMES_AT)[0]
     return last > taken
 
 
