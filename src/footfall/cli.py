@@ -6,6 +6,7 @@ import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -159,12 +160,13 @@ def _welcome(settings: Settings, roles: tuple[str, ...]) -> str:
     )
     host = f"[{section.host}]" if ":" in section.host else section.host
     url = f"http://{host}:{section.port}"
+    site_id = quote(next(iter(settings.sites), "my-site"), safe="")
     if COLLECTOR in roles:
         lines.append(f"  hits and events  {url}/track, {url}/event and {url}/events")
     if section.port is not None:
         lines.append(f"  state            {url}/readyz and {url}/ledger")
     if REPORTING in roles:
-        lines += [f"  reports          {url}/stats?site_id=my-site", f"  API              {url}/docs"]
+        lines += [f"  reports          {url}/stats?site_id={site_id}", f"  API              {url}/docs"]
     if STORAGE in roles:
         lines.append(f"  visits log       {settings.storage.path}")
     if settings.queue.url is not None:
@@ -175,7 +177,7 @@ def _welcome(settings: Settings, roles: tuple[str, ...]) -> str:
             "",
             "Paste this into your pages:",
             "",
-            f'  <img src="{url}/track?site_id=my-site" referrerpolicy="no-referrer-when-downgrade" alt="">',
+            f'  <img src="{url}/track?site_id={site_id}" referrerpolicy="no-referrer-when-downgrade" alt="">',
         ]
     lines += ["", "Ctrl-C stops it; nothing accepted is lost."]
     return "\n".join(lines)

@@ -22,6 +22,8 @@ FILE_NAME = "appsettings.json"
 ENV_PREFIX = "FOOTFALL__"
 _NONE = "none"
 _MAX_FILE_BYTES = 1 << 20
+_MAX_SHOWN = 15
+"""Names that are listed where one of them may have been meant."""
 
 _URL_SCHEMES = {"kafka", "amqp", "amqps", "clickhouse", "clickhouses"}
 _URL_HOST = r"(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d*)?"
@@ -187,8 +189,10 @@ def _hint(name: str, known: Sequence[str]) -> str:
     meant = f"did you mean {near[0]}? " if near else ""
     separator = "__" if name.startswith(ENV_PREFIX) else "."
     section = name.rpartition(separator)[0] + separator
-    beside = [key for key in known if key.startswith(section)]
-    return f"{meant}Known are: {', '.join(beside or known)}"
+    shown = [key for key in known if key.startswith(section)] or known
+    if near and len(shown) > _MAX_SHOWN:
+        return f"{meant}footfall config lists all"
+    return f"{meant}Known are: {', '.join(shown)}"
 
 
 def _convert(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:

@@ -119,6 +119,11 @@ def test_a_refused_origin_explains_itself(guarded: Footfall) -> None:
     assert all(text in detail for text in ("staging.example", "my-blog", "domains"))
 
 
+def test_the_snippet_is_for_a_site_that_is_taken(guarded: Footfall) -> None:
+    """What is printed to be pasted works."""
+    assert "/track?site_id=my-blog" in guarded.output()
+
+
 def test_an_unknown_site_is_refused(guarded: Footfall) -> None:
     """The hit's image is served, the event's answer names the field and the setting, and both are counted."""
     account = Account(guarded)

@@ -1,5 +1,6 @@
 """What is taken at all: of whose sites, from which pages, of which visitors, and how long ago."""
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -17,6 +18,8 @@ TOO_OLD: Final = "too_old"
 _NOT_ACCEPTED: Final = "The event was not accepted."
 _HOUR_NS: Final = 3_600 * 1_000_000_000
 
+_log = logging.getLogger(__name__)
+
 Headers = Mapping[bytes, bytes]
 """Of a request, by lower-case names."""
 
@@ -24,6 +27,10 @@ Headers = Mapping[bytes, bytes]
 def admission_of(settings: Settings, is_trusted: Callable[[Headers, str | None], bool]) -> "Admission | None":
     """The rules that settings ask for; None where they ask for none, so that a request costs nothing more."""
     collector = settings.collector
+    if collector.only_known_sites and not settings.sites:
+        _log.warning(
+            "refusing every hit and event: collector.only_known_sites is on, and no site is listed under sites"
+        )
     if collector.only_known_sites or collector.honour_privacy_signals or collector.max_age_hours is not None:
         return Admission(settings, is_trusted)
     return None

@@ -77,6 +77,14 @@ def test_each_header_that_names_a_page_names_one_of_the_site(headers: dict[bytes
     assert reason == rules.reason_against(headers, hit)
 
 
+def test_a_rule_that_refuses_everything_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever turns it on before they list a site finds out why nothing is counted."""
+    rules = admission_of(Settings(collector=CollectorSettings(only_known_sites=True)), lambda *_: False)
+    assert rules is not None
+    assert "unknown_site" == reason_against(rules, {}, event())
+    assert "no sites are listed" in caplog.text
+
+
 @pytest.mark.parametrize("site_id", ["", "My-Blog", "blog.example"])
 def test_a_site_is_known_by_its_id(site_id: str) -> None:
     """Neither by another spelling nor by its domain."""
