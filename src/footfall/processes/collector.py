@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 import uvloop
-from msgspec import Struct
 
 from footfall.collector.address import ClientAddress
 from footfall.collector.admission import admission_of
@@ -23,7 +22,7 @@ from footfall.processes.service_status import service_status
 from footfall.rate_limit import RateLimiter
 from footfall.settings import Settings
 from footfall.status.access import ReportAccess
-from footfall.status.service import READY, Check
+from footfall.status.readiness import READY, Check, Readiness
 from footfall.supervisor import Lifeline
 
 _DRAIN_S = 5.0
@@ -31,12 +30,6 @@ _ANSWER_S = 2.0
 """For the reporting process to say how it is."""
 _MAX_CONNECTIONS = 20_000
 """Beyond it an idle or a slow one is closed for each new one."""
-
-
-class _Readiness(Struct, frozen=True):
-    """The answer to `/readyz`."""
-
-    roles: dict[str, str]
 
 
 def run(
@@ -124,7 +117,7 @@ def _trouble_of_reports(path: Path) -> str | None:
             connection.sendall(question)
             with connection.makefile("rb") as file:
                 _, _, body = file.read().partition(b"\r\n\r\n")
-        said = msgspec.json.decode(body, type=_Readiness).roles.get(REPORTING, READY)
+        said = msgspec.json.decode(body, type=Readiness).roles.get(REPORTING, READY)
     except (OSError, msgspec.DecodeError):
         return "does not answer"
     return None if said == READY else said

@@ -16,8 +16,9 @@ from footfall.queue.broker.relay import RELAY
 from footfall.queue.local.store import LocalQueue, QueueState
 from footfall.queue.sink import DATABASE, SINKS, VISIT_LOG
 from footfall.settings import Settings
+from footfall.status.readiness import Check
 from footfall.status.refusals import RefusalCounts
-from footfall.status.service import Check, ServiceStatus
+from footfall.status.service import ServiceStatus
 
 _PRESENCES: Final = {STORAGE: STORAGE_PRESENCE, PROCESSOR: DATABASE_PRESENCE, REPORTING: DATABASE_PRESENCE}
 _SINK_OF: Final = {STORAGE: VISIT_LOG, PROCESSOR: DATABASE}

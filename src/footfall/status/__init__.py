@@ -1,1 +1,5 @@
-"""How a service is doing: health, readiness, the ledger, metrics, and who may read them."""
+"""How a service is doing, and who may know.
+
+`service` answers for health, `readiness`, the `ledger` and the `metrics`. `access` decides who may read reports: who
+has the token, or else the user that runs Footfall (`local`), told by `socket_owner`. `refusals` counts everybody else.
+"""

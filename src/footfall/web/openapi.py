@@ -8,7 +8,7 @@ from msgspec import Struct
 from footfall import __version__
 from footfall.entry import MAX_EVENTS, MAX_EVENTS_BYTES, MAX_PATH, MAX_SITE_ID, MAX_USER_ID, EventBody, ManyAccepted
 from footfall.problem import CONTENT_TYPE, FieldError, phrase
-from footfall.status.service import Ledger
+from footfall.status.ledger import Ledger
 from footfall.web.stats import StatsAnswer, StatsQuery
 
 _Json = dict[str, Any]

@@ -8,7 +8,7 @@ from openapi_spec_validator import validate
 
 from footfall import entry as event
 from footfall.problem import CONTENT_TYPE, FieldError, Problem
-from footfall.status.service import Ledger
+from footfall.status.ledger import Ledger
 from footfall.web import openapi
 from footfall.web.stats import MAX_PATHS, StatsAnswer, StatsQuery, parse_query
 

@@ -1,0 +1,44 @@
+"""The ledger: what became of everything that came in."""
+
+from msgspec import Struct
+
+from footfall.queue.local.store import QueueState
+
+
+class SinkLedger(Struct, frozen=True):
+    """What became of the received entries in one sink.
+
+    Attributes:
+        written: entries in its output.
+        skipped: entries that have no place there, by reason.
+        pending: entries that the sink has not dealt with yet.
+    """
+
+    written: int
+    skipped: dict[str, int]
+    pending: int
+
+
+class Ledger(Struct, frozen=True):
+    """The account of everything: for each sink, received = written + skipped + pending.
+
+    Attributes:
+        received: hits and events that are in the queue for good.
+        refused: requests that were not recorded, by reason.
+        sinks: the accounts of the sinks, by name.
+    """
+
+    received: int
+    refused: dict[str, int]
+    sinks: dict[str, SinkLedger]
+
+
+def ledger_of(state: QueueState, sinks: tuple[str, ...]) -> Ledger:
+    """The ledger of one moment, with an account for each of `sinks`."""
+    accounts = {}
+    for name in sinks:
+        report = state.sinks.get(name)
+        written = report.written if report else 0
+        skipped = report.skipped if report else {}
+        accounts[name] = SinkLedger(written, skipped, state.received - written - sum(skipped.values()))
+    return Ledger(state.received, state.refused, accounts)
