@@ -381,7 +381,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self._unread = 1
-        self._untaken = self._count_untaken()
+        self._untaken = self.count_untaken()
         self.deadline = self.server.now + READ_S
 
     def resume_writing(self) -> None:
@@ -479,8 +479,10 @@ class Connection(asyncio.BufferedProtocol):
                 self.on_gone = None
             if reply.close:
                 self._linger()
-        self._hold_unread()
-        self._wake()
+        if self._unread:
+            self._hold_unread()
+        if self._awaited is not None:
+            self._wake()
         if not replies and self.server.draining and not self._closing:
             self._closing = True
             self._transport.close()
@@ -493,7 +495,22 @@ class Connection(asyncio.BufferedProtocol):
             self._awaited = asyncio.get_running_loop().create_future()
             await self._awaited
         self._transport.write(part)
-        self._hold_unread()
+        if self._unread:
+            self._hold_unread()
+
+    def count_untaken(self) -> int:
+        """Bytes of answers that the client's machine has not acknowledged, those that the kernel holds included.
+
+        The kernel may hold megabytes, and asks for more only when a good part of them is gone, so a slow client would
+        seem to take nothing for a long time.
+        """
+        answer = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        return self._transport.get_write_buffer_size() + int.from_bytes(answer, sys.byteorder)
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the client leaves so much unread that nothing more is written."""
+        return self._unread > 0
 
     def take_turn(self) -> None:
         """Others have had their turn: parse on."""
@@ -550,19 +567,9 @@ class Connection(asyncio.BufferedProtocol):
     # Inside.
 
     def _hold_unread(self) -> None:
-        if self._unread:
-            self._unread = max(1, self._transport.get_write_buffer_size())
-            self._untaken = self._count_untaken()
-            self.server.unread.hold(self, self._unread)
-
-    def _count_untaken(self) -> int:
-        """Bytes of answers that the client's machine has not acknowledged, those that the kernel holds included.
-
-        The kernel may hold megabytes, and asks for more only when a good part of them is gone, so a slow client would
-        seem to take nothing for a long time.
-        """
-        answer = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
-        return self._transport.get_write_buffer_size() + int.from_bytes(answer, sys.byteorder)
+        self._unread = max(1, self._transport.get_write_buffer_size())
+        self._untaken = self.count_untaken()
+        self.server.unread.hold(self, self._unread)
 
     def _wake(self) -> None:
         if self._awaited is not None and not self._awaited.done():
@@ -640,7 +647,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _expect_progress(self) -> None:
         """A client that takes its answers slowly is given time, as long as it takes them."""
-        untaken = self._count_untaken()
+        untaken = self.count_untaken()
         if untaken >= self._untaken:
             self.abort()
         self._untaken = untaken

@@ -1,8 +1,11 @@
 """The way to the reports, with a server behind it that does as each test says."""
 
 import asyncio
+import multiprocessing
 import os
 import socket
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -10,9 +13,9 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from footfall.collector import forward, http
+from footfall.collector import forward
 from footfall.collector.forward import Forwarder
-from footfall.collector.http import Application, Reply, Server
+from footfall.collector.http import Application, Connection, Reply, Server
 from footfall.collector.message import Request, Response
 from footfall.problem import Problem
 from raw_http import Answer, chunk, get, parse_answers
@@ -52,6 +55,8 @@ class Way:
         application: of the collector.
         requests: what came through, head and body.
         open: connections to the server behind that are open.
+        server: the collector's.
+        port: where it listens.
     """
 
     def __init__(self, directory: Path, answering: Answering | bytes) -> None:
@@ -60,12 +65,12 @@ class Way:
         self.requests: list[bytes] = []
         self.open = 0
         self._answering = answering
-        self._port = 0
+        self.port = 0
         self._writers: list[Writer] = []
 
     async def connect(self) -> tuple[Reader, Writer]:
         """A client; it is closed in the end."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=MIB)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=MIB)
         self._writers.append(writer)
         return reader, writer
 
@@ -78,14 +83,14 @@ class Way:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Way"]:
         behind = await asyncio.start_unix_server(self._answer, self.path)
-        server = Server(self.application, max_connections=1_000)
+        self.server = Server(self.application, max_connections=1_000)
         listener = socket.create_server(("127.0.0.1", 0))
-        self._port = listener.getsockname()[1]
-        await server.start(listener)
+        self.port = listener.getsockname()[1]
+        await self.server.start(listener)
         try:
             yield self
         finally:
-            await server.drain(0)
+            await self.server.drain(0)
             behind.close()
             for writer in self._writers:
                 writer.close()
@@ -352,8 +357,7 @@ def test_a_client_that_takes_nothing_holds_the_answer_back(tmp_path: Path, chunk
             writer.write(chunk(b"") + b"\r\n")
 
     async def main(way: Way) -> None:
-        client = socket.create_connection(("127.0.0.1", (await way.connect())[1].get_extra_info("peername")[1]))
-        with client:
+        with socket.create_connection(("127.0.0.1", way.port)) as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
             client.setblocking(False)
             loop = asyncio.get_running_loop()
@@ -374,28 +378,98 @@ def test_a_client_that_takes_nothing_holds_the_answer_back(tmp_path: Path, chunk
     run(tmp_path, tell, main)
 
 
-def test_a_slow_client_is_given_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as it takes a little at a time, though all of it takes many times as long as it may take nothing."""
-    monkeypatch.setattr(http, "READ_S", 0.5)
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_a_long_answer_passes_through_in_little_memory(tmp_path: Path, is_slow: bool) -> None:  # noqa: FBT001
+    """100 MB, in a process that has nothing else to do, for a client that takes it fast or with long pauses."""
+    size = 100 * MIB
+    path = str(tmp_path / "reports")
+    listener = socket.create_server(("127.0.0.1", 0))
+    process = multiprocessing.get_context("fork").Process(target=forward_all, args=(listener, path))
+
+    def answer() -> None:
+        with behind.accept()[0] as connection:
+            connection.recv(65_536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+            for _ in range(100):
+                connection.sendall(b"x" * MIB)
+
+    with socket.socket(socket.AF_UNIX) as behind:
+        behind.bind(path)
+        behind.listen()
+        process.start()
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            with socket.create_connection(listener.getsockname(), timeout=30) as client:
+                client.sendall(get(b"/export", CLOSE))
+                before = memory_mib(process.pid, "VmRSS")
+                taken = 0
+                while part := client.recv(MIB):
+                    taken += len(part)
+                    if is_slow:
+                        time.sleep(0.001)
+            assert taken > size
+            assert memory_mib(process.pid, "VmHWM") - before < 20
+        finally:
+            thread.join()
+            process.kill()
+            process.join()
+            listener.close()
+
+
+def forward_all(listener: socket.socket, path: str) -> None:
+    """What a collector does, without anything else of it."""
+
+    async def main() -> None:
+        await Server(Application(Forwarder(path)), max_connections=10).start(listener)
+        await asyncio.Event().wait()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+def memory_mib(pid: int | None, name: str) -> float:
+    """A figure of the memory of a process: what it has now, or the most it ever had."""
+    [line] = [line for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines() if line.startswith(name)]
+    return int(line.split()[1]) / 1024
+
+
+def test_a_slow_client_is_given_time(tmp_path: Path) -> None:
+    """As long as it takes a little at a time, though the kernel asks for no more yet; one that takes nothing is not."""
     size = 8 * MIB
 
     async def main(way: Way) -> None:
-        client = socket.socket()
-        with client:
+        loop = asyncio.get_running_loop()
+        with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
             client.setblocking(False)
-            loop = asyncio.get_running_loop()
-            await loop.sock_connect(client, (await way.connect())[1].get_extra_info("peername")[:2])
+            await loop.sock_connect(client, ("127.0.0.1", way.port))
             await loop.sock_sendall(client, get(b"/export", CLOSE))
-            taken = 0
-            for _ in range(30):  # 4 s, and less than the kernel holds
-                await asyncio.sleep(0.1)
-                taken += len(await loop.sock_recv(client, 16 * 1024))
-            while part := await loop.sock_recv(client, MIB):
-                taken += len(part)
-        assert taken > size
+            await until(lambda: any(connection.is_stalled for connection in way.server.connections))
+            [connection] = way.server.connections
+            rounds = 0
+            while connection.is_stalled and rounds < 20:
+                await take_a_little(client, connection)
+                connection.deadline = -1
+                connection.expire()
+                await asyncio.sleep(0)
+                assert connection in way.server.connections
+                rounds += 1
+            assert rounds > 1
+
+            for _ in range(2):
+                connection.deadline = -1
+                connection.expire()
+            await until(lambda: connection not in way.server.connections)
 
     run(tmp_path, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size, main)
+
+
+async def take_a_little(client: socket.socket, connection: Connection) -> None:
+    """Read on until the client's kernel has acknowledged some of it."""
+    before = connection.count_untaken()
+    while connection.count_untaken() >= before:
+        await asyncio.get_running_loop().sock_recv(client, 1_024)
 
 
 # What breaks off.
