@@ -1,9 +1,10 @@
 """The way to the reports, with a server behind it that does as each test says."""
 
 import asyncio
-import multiprocessing
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -384,10 +385,9 @@ def test_a_long_answer_passes_through_in_little_memory(tmp_path: Path, is_slow: 
     size = 100 * MIB
     path = str(tmp_path / "reports")
     listener = socket.create_server(("127.0.0.1", 0))
-    process = multiprocessing.get_context("fork").Process(target=forward_all, args=(listener, path))
 
     def answer() -> None:
-        with behind.accept()[0] as connection:
+        with behind.accept()[0] as connection, suppress(ConnectionError):
             connection.recv(65_536)
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
             for _ in range(100):
@@ -396,14 +396,17 @@ def test_a_long_answer_passes_through_in_little_memory(tmp_path: Path, is_slow: 
     with socket.socket(socket.AF_UNIX) as behind:
         behind.bind(path)
         behind.listen()
-        process.start()
+        behind.settimeout(30)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, __file__, str(listener.fileno()), path]
+        process = subprocess.Popen(command, pass_fds=[listener.fileno()], env=environment)
         thread = threading.Thread(target=answer)
         thread.start()
         try:
             with socket.create_connection(listener.getsockname(), timeout=30) as client:
                 client.sendall(get(b"/export", CLOSE))
+                taken = len(client.recv(1))
                 before = memory_mib(process.pid, "VmRSS")
-                taken = 0
                 while part := client.recv(MIB):
                     taken += len(part)
                     if is_slow:
@@ -411,9 +414,9 @@ def test_a_long_answer_passes_through_in_little_memory(tmp_path: Path, is_slow: 
             assert taken > size
             assert memory_mib(process.pid, "VmHWM") - before < 20
         finally:
-            thread.join()
             process.kill()
-            process.join()
+            process.wait()
+            thread.join()
             listener.close()
 
 
@@ -421,14 +424,14 @@ def forward_all(listener: socket.socket, path: str) -> None:
     """What a collector does, without anything else of it."""
 
     async def main() -> None:
-        await Server(Application(Forwarder(path)), max_connections=10).start(listener)
+        await Server(Forwarding(Forwarder(path)), max_connections=10).start(listener)
         await asyncio.Event().wait()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
 
 
-def memory_mib(pid: int | None, name: str) -> float:
+def memory_mib(pid: int, name: str) -> float:
     """A figure of the memory of a process: what it has now, or the most it ever had."""
     [line] = [line for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines() if line.startswith(name)]
     return int(line.split()[1]) / 1024
@@ -667,3 +670,7 @@ def test_bodies_under_way_are_bounded_together(tmp_path: Path, monkeypatch: pyte
         assert [200] * 3 == [answer.status for answer in answers]
 
     run(tmp_path, wait, main)
+
+
+if __name__ == "__main__":
+    forward_all(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])

@@ -1,4 +1,5 @@
-import os
+import subprocess
+import sys
 
 from footfall.status.refusals import REASONS, RefusalCounts
 
@@ -16,12 +17,16 @@ def test_each_reason_is_counted_by_each_writer() -> None:
 
 def test_processes_count_together() -> None:
     """What one that was forked has counted stays when it has gone."""
-    counts = RefusalCounts(2)
-    child = os.fork()
-    if child == 0:
-        counts.count("wrong_token", 1)
-        os._exit(0)
-    os.waitpid(child, 0)
-    counts.count("wrong_token", 0)
+    program = """
+import os
+from footfall.status.refusals import RefusalCounts
 
-    assert 2 == counts.totals()["wrong_token"]
+counts = RefusalCounts(2)
+if os.fork() == 0:
+    counts.count("wrong_token", 1)
+    os._exit(0)
+os.wait()
+counts.count("wrong_token", 0)
+print(counts.totals()["wrong_token"])
+"""
+    assert "2\n" == subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
