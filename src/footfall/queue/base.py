@@ -1,7 +1,7 @@
-"""What every queue gives: batches with positions, and a place for the sinks to report theirs.
+"""What every queue offers: batches with positions, and a place for the sinks to report theirs.
 
-A queue is either the embedded one, or a broker that the embedded queues of many collectors are relayed to. A broker
-is a log of messages in numbered partitions; each message holds one batch, and all of a source are in one partition.
+A queue is the local one, or a broker to which the local queues of many collectors are relayed. A broker is a log of
+messages in numbered partitions. Each message holds one batch, and all batches of a source are in one partition.
 """
 
 import threading
@@ -93,28 +93,28 @@ class Feed(Protocol):
     """A queue, as the consumer of one sink sees it; one thread calls it."""
 
     def wait_for_assignment(self, stop: threading.Event) -> bool:
-        """Wait until this consumer is the one to write what it will read; False when `stop` was set before.
+        """Wait until this consumer may read, and write what it reads; False if `stop` was set before.
 
-        A sink is opened after this and closed before the next call, for somebody else may have written meanwhile.
+        A sink is opened after this and closed before the next call, because somebody else may write in between.
         """
         ...
 
     def memory(self) -> Memory | None:
-        """What the queue can tell a sink that begins; None for one that can't be read at will."""
+        """What the queue knows about a sink that begins; None for a queue that can't be read at will."""
         ...
 
     def read(self, positions: Mapping[str, Progress]) -> Sequence[Batch]:
         """The next batches after those positions, ascending within each source; none when there are none now.
 
         Raises:
-            AssignmentLostError: somebody else is to go on with what was read, in whole or in part.
+            AssignmentLostError: another consumer continues with what was read, in whole or in part.
             OSError: the queue can't be reached; try again later.
-            DamagedQueueError: something in it is not what was written.
+            DamagedQueueError: something in the queue is not what was written.
         """
         ...
 
     def report(self, positions: Mapping[str, Progress], trouble: str | None, mark: str) -> None:
-        """Note how far the sink has come, and what keeps it from going on; what does not get through now does later.
+        """Note how far the sink has come, and why it can't write; a report that is lost is replaced by the next.
 
         Args:
             positions: the sink's, by source.
@@ -124,20 +124,20 @@ class Feed(Protocol):
         ...
 
     def rest(self, seconds: float, stop: threading.Event) -> None:
-        """Wait so long, or until `stop`; the queue may use the time for its own upkeep."""
+        """Wait for that time, or until `stop`; the queue may use the time for its own upkeep."""
         ...
 
     def may_stop(self, positions: Mapping[str, Progress]) -> bool:
-        """Whether a consumer that was told to stop is done: it has what was in the queue when this was first asked."""
+        """Whether a consumer that was told to stop is done: it has what was in the queue at the first call of this."""
         ...
 
     def close(self) -> None:
-        """Let go of the queue, and of the assignment."""
+        """Release the queue and the assignment."""
         ...
 
 
 class Message(Struct, frozen=True):
-    """What a broker gives: its place, and the bytes that were published."""
+    """What a broker delivers: the place of a message, and the bytes that were published."""
 
     partition: int
     offset: int
@@ -148,12 +148,12 @@ class Publisher(Protocol):
     """The way into a broker; one thread calls it."""
 
     def publish(self, key: str, value: bytes) -> None:
-        """Hand over one message; on return it is as safe as the broker makes anything.
+        """Publish one message. On return it is as safe as the broker makes anything.
 
         Messages of one key go to one partition, in the order of the calls.
 
         Raises:
-            OSError: it is not known to be there. It is to be published again before any other of its key, and may be
+            OSError: nobody knows whether the message is there. Publish it again before any other of its key; it may be
                 there twice then.
         """
         ...
@@ -168,10 +168,10 @@ class Subscription(Protocol):
     """
 
     def wait_for_assignment(self, stop: threading.Event) -> bool:
-        """Wait until some partitions, or all for a sink that takes no others beside it, are this consumer's.
+        """Wait until this consumer has partitions: some, or all of them if it is exclusive.
 
-        Reading begins where `resume_at` said last, at the first message that is kept where it never did.
-        Says once, at WARNING, that another consumer has them, when that is so.
+        Reading begins at the last offset of `resume_at`, or at the first message that is kept if there is none. If
+        another consumer has the partitions, one WARNING says so.
 
         Returns:
             False when `stop` was set before.
@@ -185,7 +185,7 @@ class Subscription(Protocol):
 
         Args:
             timeout_s: how long to wait for the first.
-            is_full: give none, the caller has enough; only keep what is ours.
+            is_full: return none, because the caller has enough; only keep the assignment.
 
         Raises:
             AssignmentLostError: this consumer no longer has the partitions that `wait_for_assignment` waited for.
@@ -194,7 +194,7 @@ class Subscription(Protocol):
         ...
 
     def rewind(self, partition: int) -> None:
-        """Begin again at the first message that the broker has kept."""
+        """Read again from the first message that the broker has kept."""
         ...
 
     def resume_at(self, partition: int, offset: int) -> None:
@@ -206,9 +206,9 @@ class Subscription(Protocol):
         ...
 
     def lag(self) -> int:
-        """How many messages of its partitions it has not given yet, as far as is known."""
+        """How many messages of its partitions it has not returned yet, as far as is known."""
         ...
 
     def close(self) -> None:
-        """Let go of the partitions at once."""
+        """Release the partitions at once."""
         ...

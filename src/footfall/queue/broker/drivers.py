@@ -1,4 +1,4 @@
-"""Which module speaks to which broker. A driver is an extra, and imported only where its broker is used."""
+"""Which driver speaks to which broker. A driver is an extra, and is imported only where its broker is used."""
 
 import importlib
 from typing import Any, Final, cast
@@ -8,7 +8,7 @@ from footfall.errors import BadSettingError
 from footfall.queue.base import Publisher, Subscription
 
 _DRIVERS: Final = {"kafka": "kafka", "amqp": "rabbitmq", "amqps": "rabbitmq"}
-"""By the scheme of `queue.url`, one of these: the module in this package, and the extra that brings what it needs."""
+"""By the scheme of `queue.url`: the package beside this module, and the extra of the same name that it needs."""
 
 
 def check_url(url: str) -> None:
@@ -21,7 +21,7 @@ def check_url(url: str) -> None:
 
 
 def open_publisher(url: str) -> Publisher:
-    """The way into the broker; whether it is there shows at the first `publish`.
+    """The way into the broker. Whether the broker is there shows at the first `publish`.
 
     Raises:
         BadSettingError: as `check_url`.
@@ -34,8 +34,8 @@ def open_subscription(url: str, group: str, *, is_exclusive: bool) -> Subscripti
 
     Args:
         url: `queue.url`.
-        group: the consumers that share the messages, or wait for one another.
-        is_exclusive: one of them has all messages; else each has a part.
+        group: the consumers that share the messages, or stand by for one another.
+        is_exclusive: one of them has all messages; otherwise each has a part.
 
     Raises:
         BadSettingError: as `check_url`.

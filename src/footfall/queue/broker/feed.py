@@ -1,4 +1,4 @@
-"""A broker, as the consumer of one sink sees it: the same `Feed` over whatever carries the messages."""
+"""A broker as the consumer of one sink sees it: the same `Feed`, whichever broker carries the messages."""
 
 import logging
 import threading
@@ -23,13 +23,13 @@ POLL_S: Final = 0.05
 ASSIGNMENT_SUFFIX: Final = ".assignment"
 """A presence beside the account: held while the broker has assigned partitions to this consumer."""
 ENOUGH_BYTES: Final = 4 * 1024 * 1024
-"""With so much waiting for the sink no more is taken from the broker."""
+"""With so much waiting for the sink, no more is taken from the broker."""
 
 _log = logging.getLogger(__name__)
 
 
 class _Passing(Struct, frozen=True):
-    """A message that the broker's next consumer must get again, until the sink is safely past its batch."""
+    """A message that the next consumer must get again, as long as the sink is not safely past its batch."""
 
     offset: int
     source: str
@@ -39,9 +39,9 @@ class _Passing(Struct, frozen=True):
 class BrokerFeed:
     """A `Feed` from a subscription.
 
-    What is read again (a relay published twice, a consumer went without saying how far it was) is passed over: the
-    sink's own position tells. Where the sink's position is *older* than what the broker gives, because its output
-    comes from a backup, say, the partition is read once more from the first message that is kept.
+    Messages may come again: a relay published one twice, or a consumer died before it committed its offset. The sink's
+    own position tells which of them to skip. If that position is *older* than what the broker delivers, for example
+    because the output was restored from a backup, the partition is read again from the first message that is kept.
 
     Args:
         subscription: handed over.
@@ -84,7 +84,7 @@ class BrokerFeed:
         return list(self._enough(positions))
 
     def report(self, positions: Mapping[str, Progress], trouble: str | None, mark: str) -> None:
-        """Tell the broker how far the sink is *safely*: a database may still lose what no checkpoint covers."""
+        """Tell the broker how far the sink is *safe*: a database may still lose what no checkpoint covers."""
         del mark
         self._pass_over(positions)
         with suppress(OSError):  # only a hint, and given again
@@ -116,7 +116,7 @@ class BrokerFeed:
 
     def may_stop(self, positions: Mapping[str, Progress]) -> bool:
         del positions
-        return True  # whoever is next goes on
+        return True  # the next consumer resumes here
 
     def close(self) -> None:
         self._assignment.close()
@@ -127,7 +127,7 @@ class BrokerFeed:
         for message in messages:
             partition = message.partition
             if partition in rewound:
-                continue  # it will come again
+                continue  # it comes again
             try:
                 batch = decode_envelope(message.value).batch()
             except ValueError as error:
@@ -135,7 +135,7 @@ class BrokerFeed:
                 continue
             known = self._known(batch.source, positions)
             if batch.before > known and partition not in self._rewound:
-                _log.warning("%s misses batches that went by; reading all that is kept again", self._sink)
+                _log.warning("%s has missed batches; reading all that the broker keeps again", self._sink)
                 self._subscription.rewind(partition)
                 self._passing.pop(partition, None)
                 self._rewound.add(partition)
@@ -153,7 +153,7 @@ class BrokerFeed:
     def _complain(self, message: Message, error: ValueError) -> None:
         if message.partition not in self._strange:
             _log.error(
-                "message %d of partition %d is passed over, and others like it may be: %s",
+                "skipping message %d of partition %d, and others like it: %s",
                 message.offset,
                 message.partition,
                 error,
@@ -161,7 +161,7 @@ class BrokerFeed:
         self._strange.add(message.partition)
 
     def _pass_over(self, positions: Mapping[str, Progress]) -> None:
-        """Forget what the sink has."""
+        """Forget what the sink has written."""
         waiting = self._waiting
         while waiting and waiting[0].sequence <= positions.get(waiting[0].source, Progress()).sequence:
             self._waiting_bytes -= len(waiting.popleft().payload)

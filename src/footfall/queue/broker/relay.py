@@ -1,4 +1,4 @@
-"""The relay: the embedded queue's batches into a broker, in order, and released only when it has confirmed them.
+"""The relay publishes the local queue's batches to a broker, in order; the queue keeps each until it is confirmed.
 
 The queue of a busy collector commits a batch every millisecond or so, which would be too many messages. So the relay
 joins neighbouring batches into one *message*, which is one batch from then on. Before it publishes a message, it
@@ -22,7 +22,7 @@ from footfall.queue.broker.envelope import encode_envelope
 from footfall.queue.broker.tracing import OFF, Tracing
 
 RELAY: Final = "relay"
-"""What the queue knows it by: to the queue it is a sink like others."""
+"""Its name in the queue, to which it is a sink like others."""
 MESSAGE_BYTES: Final = 1024 * 1024
 """A message of this size takes no further batch; a single batch may be larger."""
 
@@ -35,8 +35,8 @@ class Relay:
     Args:
         publisher: the way into the broker; handed over.
         fix: records durably, with the progress so far, the sequence at which the next message ends (a `mark`).
-        tell: notes, for whoever watches, what became of the messages so far.
-        tracing: where spans are made.
+        tell: notes what became of the messages so far, for `/metrics`.
+        tracing: makes spans.
     """
 
     name = RELAY
@@ -63,14 +63,14 @@ class Relay:
         return str(self._message_end)
 
     def resume(self, source: str, report: SinkReport | None, read: Callable[[int], Sequence[Batch]]) -> None:
-        """Go on where the queue says; it is this sink's only memory."""
+        """Resume where the queue says, which is this sink's only memory."""
         del read
         if report is not None:
             self._progress[source] = Progress(report.sequence, report.sequence, report.written, report.skipped)
             self._message_end = int(report.mark or 0)
 
     def write(self, batches: Sequence[Batch]) -> None:
-        """Publish; a part that is confirmed stays so though a later one fails.
+        """Publish. What is confirmed stays so, even if a later message fails.
 
         Raises:
             OSError: the broker does not confirm, or the queue takes no record.
@@ -82,7 +82,7 @@ class Relay:
             joined = _join(parts)
             self._publish(joined)
             reach(Failpoint.RELAY_CONFIRMED)
-            # Nothing is skipped: what was lost or damaged here is for the sinks to count.
+            # Nothing is skipped here: the sinks count what was lost or damaged.
             written = joined.before + joined.count
             self._progress[joined.source] = Progress(joined.sequence, joined.sequence, written)
 
@@ -130,7 +130,7 @@ def _is_apart(batch: Batch, neighbour: Batch) -> bool:
 
 
 def _join(parts: Sequence[Batch]) -> Batch:
-    """One batch of several neighbours; its place is that of the last."""
+    """One batch made of neighbours, with the position of the last."""
     if len(parts) == 1:
         return parts[0]
     first, last = parts[0], parts[-1]

@@ -1,6 +1,6 @@
 """Spans by OpenTelemetry, in the terms of its messaging conventions.
 
-They are at https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/, and not yet called stable.
+They are at https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/, and are not called stable yet.
 
 The relay's `send` is the root of a trace, and its context travels with the message. A consumer's `process` writes many
 messages at once, so it is a trace of its own and has a *link* to each message's `send`. Beside the conventions'
@@ -29,14 +29,14 @@ from footfall.queue.broker.drivers import place_of
 from footfall.queue.broker.tracing import Tracing
 
 GRACE_S: Final = 2.0
-"""What the last spans may take to be sent. The SDK would try for 30 s, and a stop is over after 10."""
+"""How long the last spans may take to be sent. The SDK would try for 30 s, and a stop is over after 10."""
 
 
 class Spans(Tracing):
     """A `Tracing` that makes spans.
 
     Args:
-        provider: what becomes of them; handed over.
+        provider: receives them; handed over.
         url: `queue.url`.
     """
 
@@ -95,7 +95,7 @@ def _place(batch: Batch) -> dict[str, AttributeValue]:
 
 
 def _links(batches: Sequence[Batch]) -> list[Link]:
-    """To where each batch was sent, if that was traced."""
+    """To the `send` of each batch, if that was traced."""
     links = []
     for batch in batches:
         sent = get_current_span(extract(batch.context)).get_span_context()

@@ -1,4 +1,4 @@
-"""Traces across a broker: which message came of which, and how long each step took.
+"""Traces across a broker: which write came of which message, and how long each step took.
 
 Off unless OpenTelemetry's own variables
 (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/) ask for them; then nothing of
@@ -19,15 +19,15 @@ _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_P
 
 
 class Tracing:
-    """Where spans are made; this one makes none."""
+    """Makes spans; this one makes none."""
 
     def sending(self, batch: Batch) -> AbstractContextManager[dict[str, str]]:
-        """The time in which a message is published; gives the context that goes with it."""
+        """A span while a message is published; gives the context that travels with it."""
         del batch
         return nullcontext({})
 
     def writing(self, sink: str, batches: Sequence[Batch]) -> AbstractContextManager[None]:
-        """The time in which a sink writes what came from the broker."""
+        """A span while a sink writes what came from the broker."""
         del sink, batches
         return nullcontext()
 
@@ -39,14 +39,14 @@ OFF: Final = Tracing()
 
 
 def open_tracing(url: str | None, name: str) -> Tracing:
-    """What the variables ask for.
+    """The tracing that OpenTelemetry's variables ask for.
 
     Args:
         url: `queue.url`; without a broker there is nothing to trace.
-        name: the sink that the traces are of.
+        name: the sink whose spans these are.
 
     Raises:
-        BadSettingError: it can't be done; the text names the variable.
+        BadSettingError: a variable can't be used; the text names it.
     """
     asks = _asking()
     if url is None or asks is None:
