@@ -1,8 +1,8 @@
 """The table `events`: its columns, what they mean, and how each database and an export store them.
 
 Nothing else spells them out: the tables of both databases, their writers, exports, and the table in README.md are made
-from `EVENTS`. To add a column, add it here as the last one, have `footfall.database.enrich` fill it, and give each database a migration
-(`duckdb.migrations`, `clickhouse.migrations`), which can only append it.
+from `EVENTS`. To add a column, add it here as the last one, have `footfall.database.enrich` fill it, and give each
+database a migration (`duckdb.migrations`, `clickhouse.migrations`), which can only append it.
 
 What is not known is NULL in DuckDB. ClickHouse is faster without NULLs, so there it is the empty text.
 """
