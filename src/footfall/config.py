@@ -22,6 +22,8 @@ FILE_NAME = "appsettings.json"
 ENV_PREFIX = "FOOTFALL__"
 _NONE = "none"
 _MAX_FILE_BYTES = 1 << 20
+_ALIKE = 0.8
+"""How much two names have in common, of 1, if one is taken for the other misspelt."""
 _MAX_SHOWN = 15
 """Names that are listed where one of them may have been meant."""
 
@@ -185,8 +187,9 @@ def _split(text: str) -> list[str]:
 
 def _hint(name: str, known: Sequence[str]) -> str:
     """What may have been meant by a name that is unknown, and what is known."""
-    near = difflib.get_close_matches(name, known, n=1)
-    meant = f"did you mean {near[0]}? " if near else ""
+    without_prefix = {key.removeprefix(ENV_PREFIX): key for key in known}
+    near = difflib.get_close_matches(name.removeprefix(ENV_PREFIX), without_prefix, n=1, cutoff=_ALIKE)
+    meant = f"did you mean {without_prefix[near[0]]}? " if near else ""
     separator = "__" if name.startswith(ENV_PREFIX) else "."
     section = name.rpartition(separator)[0] + separator
     shown = [key for key in known if key.startswith(section)] or known

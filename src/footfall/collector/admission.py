@@ -28,9 +28,7 @@ def admission_of(settings: Settings, is_trusted: Callable[[Headers, str | None],
     """The rules that settings ask for; None where they ask for none, so that a request costs nothing more."""
     collector = settings.collector
     if collector.only_known_sites and not settings.sites:
-        _log.warning(
-            "refusing every hit and event: collector.only_known_sites is on, and no site is listed under sites"
-        )
+        _log.warning("refusing every hit and event: collector.only_known_sites is on, and no sites are listed")
     if collector.only_known_sites or collector.honour_privacy_signals or collector.max_age_hours is not None:
         return Admission(settings, is_trusted)
     return None
