@@ -1,15 +1,22 @@
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from openapi_spec_validator import validate
+from starlette.routing import Route
 
 from footfall import entry as event
+from footfall.database.query import Figures, Query
+from footfall.database.reports import Reports
 from footfall.problem import CONTENT_TYPE, FieldError, Problem
+from footfall.queue.local.store import QueueState
 from footfall.status.ledger import Ledger
+from footfall.status.service import ServiceStatus
 from footfall.web import openapi
+from footfall.web.api import build_app
 from footfall.web.stats import MAX_PATHS, StatsAnswer, StatsQuery, parse_query
 
 DOCUMENT = openapi.document()
@@ -122,3 +129,25 @@ def test_only_data_needs_the_token() -> None:
 
     assert guarded == {"/stats", "/ledger", "/metrics"}
     assert DOCUMENT["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+
+
+class NoReports(Reports):
+    """A database that is never asked."""
+
+    def answer(self, queries: Sequence[Query]) -> list[list[Figures]]:
+        raise NotImplementedError
+
+    def trouble(self) -> str | None:
+        return None
+
+
+def test_every_path_is_described() -> None:
+    """Whoever adds a report describes it, in this document and in docs/api.md."""
+    status = ServiceStatus(lambda: QueueState(0, {}, 0, {}, {}, {}, 0), sinks=(), checks={})
+    app = build_app(reports=NoReports(), access=None, status=status)
+    paths = {route.path for route in app.routes if isinstance(route, Route)}
+    documentation = {path for path in paths if path in {"/", "/openapi.json"} or path.startswith("/docs")}
+    manual = (Path(__file__).parents[3] / "docs" / "api.md").read_text("utf-8")
+
+    assert paths - documentation <= set(DOCUMENT["paths"])
+    assert [] == [path for path in DOCUMENT["paths"] if f"{path}`" not in manual]
