@@ -214,7 +214,7 @@ def ask(footfall: Footfall, visitor: str, token: str, path: str = "/stats?site_i
 
 def refused(footfall: Footfall) -> dict[str, float]:
     """How many requests for reports were refused, by reason."""
-    metrics = ask(footfall, "192.0.2.250", TOKEN, "/metrics").text
+    metrics = ask(footfall, "9.9.9.250", TOKEN, "/metrics").text
     return {
         reason: float(count)
         for reason, count in re.findall(
@@ -228,11 +228,11 @@ def test_a_wrong_token_is_answered_slowly_and_logged(guarded: Footfall) -> None:
     before = refused(guarded)["wrong_token"]
     started = time.monotonic()
 
-    answer = ask(guarded, "192.0.2.1", "guess-" + TOKEN)
+    answer = ask(guarded, "9.9.9.1", "guess-" + TOKEN)
 
     assert 401 == answer.status_code
     assert time.monotonic() - started >= 1.0
-    assert "a wrong token for reports came from 192.0.2.1" in guarded.output()
+    assert "a wrong token for reports came from 9.9.9.1" in guarded.output()
     assert TOKEN not in guarded.output()
     assert 1 == refused(guarded)["wrong_token"] - before
 
@@ -240,7 +240,7 @@ def test_a_wrong_token_is_answered_slowly_and_logged(guarded: Footfall) -> None:
 def test_reports_are_limited_by_address(guarded: Footfall) -> None:
     """A visitor who asks too often is told when to come back; another is answered, and hits always are."""
     before = refused(guarded)["rate_limited"]
-    request = get(b"/no-such-page", b"X-Forwarded-For: 192.0.2.2", b"Authorization: Bearer " + TOKEN.encode())
+    request = get(b"/no-such-page", b"X-Forwarded-For: 9.9.9.2", b"Authorization: Bearer " + TOKEN.encode())
 
     limited = 0
     for answer in ask_again_and_again(guarded.port, request):
@@ -251,8 +251,8 @@ def test_reports_are_limited_by_address(guarded: Footfall) -> None:
             break
 
     assert 10 == refused(guarded)["rate_limited"] - before
-    assert 200 == ask(guarded, "192.0.2.3", TOKEN).status_code
-    assert 200 == ask(guarded, "192.0.2.2", TOKEN, "/track").status_code
+    assert 200 == ask(guarded, "9.9.9.3", TOKEN).status_code
+    assert 200 == ask(guarded, "9.9.9.2", TOKEN, "/track").status_code
 
 
 def ask_again_and_again(port: int, request: bytes) -> Iterator[Answer]:

@@ -1,6 +1,7 @@
 """Who may read reports: whoever has the token, or, where none is set, the user of this machine that runs Footfall."""
 
 import hmac
+import ipaddress
 import logging
 import re
 import time
@@ -79,8 +80,8 @@ class ReportAccess:
     Health and readiness are open to all. With a token the documentation is, too: it holds no data, and a browser that
     opens it sends no token. All methods are for one thread.
 
-    Limits are by address, and loopback has none: behind a proxy that `collector.trusted_proxies` does not name, all the
-    world has that address, and one stranger could keep out everybody else.
+    Limits are by address, and those of private networks have none: behind a proxy that `collector.trusted_proxies` does
+    not name, all the world has such an address, and one stranger could keep out everybody else.
 
     Args:
         token: `reporting.token`; None where it is not set.
@@ -156,7 +157,7 @@ class ReportAccess:
 
 def _limited(address: str | None) -> str | None:
     """Whose limit counts for an address; None if none does."""
-    return None if address is None or address == "::1" or address.startswith("127.") else address
+    return None if address is None or ipaddress.ip_address(address.partition("%")[0]).is_private else address
 
 
 def _too_many(detail: str, wait_s: float) -> Refusal:

@@ -12,7 +12,7 @@ OPEN_PATHS = ["/healthz", "/readyz"]
 DOCUMENTATION = ["/docs", "/docs/swagger-ui.css", "/openapi.json"]
 GUARDED_PATHS = ["/", "/stats", "/ledger", "/metrics", "/no-such-page", "/docsx", "/healthz/", "/stats/docs/"]
 LOCAL = {b"host": b"localhost:8000"}
-FOREIGN = {b"host": b"example.com", b"x-forwarded-for": b"192.0.2.1"}
+FOREIGN = {b"host": b"example.com", b"x-forwarded-for": b"9.9.9.1"}
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def here() -> Iterator[Origin]:
         yield Origin("1.1", client.getsockname(), accepted.getsockname())
 
 
-ELSEWHERE = Origin("1.1", ("192.0.2.1", 50_000), ("192.0.2.2", 8000))
+ELSEWHERE = Origin("1.1", ("9.9.9.1", 50_000), ("9.9.9.2", 8000))
 
 
 def status(
@@ -126,7 +126,7 @@ class Clock:
 
 
 def from_address(address: str) -> Origin:
-    return Origin("1.1", (address, 50_000), ("192.0.2.2", 8000))
+    return Origin("1.1", (address, 50_000), ("9.9.9.2", 8000))
 
 
 def with_token(token: str) -> dict[bytes, bytes]:
@@ -149,15 +149,15 @@ def test_an_address_that_tries_tokens_is_not_heard_for_a_while() -> None:
     """After a number of wrong ones no token of it is looked at; other addresses are answered, and it is, later."""
     clock = Clock()
     access = ReportAccess("open-sesame", clock=clock)
-    right, guesser = with_token("open-sesame"), from_address("2001:db8::1")
+    right, guesser = with_token("open-sesame"), from_address("2a00:db8::1")
 
     guesses = [status(access, "/stats", with_token(f"wrong-{n}"), guesser) for n in range(GUESSES_BURST + 5)]
-    refusal = access.refusal("/stats", right, from_address("2001:db8::2"))
+    refusal = access.refusal("/stats", right, from_address("2a00:db8::2"))
 
     assert [401] * GUESSES_BURST + [429] * 5 == guesses
     assert refusal is not None, "an IPv6 network has one limit"
     assert ("1", 0.0) == (refusal.headers["Retry-After"], refusal.delay_s)
-    assert status(access, "/stats", right, from_address("192.0.2.9")) is None
+    assert status(access, "/stats", right, from_address("9.9.9.9")) is None
     clock.now += 1
     assert status(access, "/stats", right, guesser) is None
 
@@ -166,11 +166,11 @@ def test_the_token_of_an_event_is_guessed_no_faster() -> None:
     """Where an event needs it, wrong ones count for the same limit."""
     access = ReportAccess("open-sesame", clock=Clock())
 
-    assert access.has_token(with_token("open-sesame"), "192.0.2.1")
-    assert not any(access.has_token(with_token("wrong"), "192.0.2.1") for _ in range(GUESSES_BURST))
-    assert not access.has_token(with_token("open-sesame"), "192.0.2.1")
-    assert 429 == status(access, "/stats", with_token("open-sesame"), from_address("192.0.2.1"))
-    assert not ReportAccess(None).has_token(with_token("open-sesame"), "192.0.2.1")
+    assert access.has_token(with_token("open-sesame"), "9.9.9.1")
+    assert not any(access.has_token(with_token("wrong"), "9.9.9.1") for _ in range(GUESSES_BURST))
+    assert not access.has_token(with_token("open-sesame"), "9.9.9.1")
+    assert 429 == status(access, "/stats", with_token("open-sesame"), from_address("9.9.9.1"))
+    assert not ReportAccess(None).has_token(with_token("open-sesame"), "9.9.9.1")
 
 
 def test_reports_of_one_address_are_limited() -> None:
@@ -180,11 +180,15 @@ def test_reports_of_one_address_are_limited() -> None:
     right = with_token("open-sesame")
 
     asked = [status(access, "/stats", right) for _ in range(REQUESTS_BURST + 1)]
-    local = [status(access, "/stats", right, from_address("127.0.0.1")) for _ in range(REQUESTS_BURST + 1)]
+    private = {
+        status(access, "/stats", right, from_address(address))
+        for address in ("127.0.0.1", "10.0.0.1", "fd00::1", "fe80::1%lo")
+        for _ in range(REQUESTS_BURST + 1)
+    }
 
     assert [None] * REQUESTS_BURST + [429] == asked
-    assert {None} == set(local)
-    assert status(access, "/stats", right, from_address("192.0.2.9")) is None
+    assert {None} == private
+    assert status(access, "/stats", right, from_address("9.9.9.9")) is None
     clock.now += 1
     assert status(access, "/stats", right) is None
 
@@ -197,8 +201,8 @@ def test_the_limit_is_for_whom_a_trusted_proxy_names() -> None:
     def ask(visitor: bytes) -> int | None:
         return status(access, "/stats", {**with_token("open-sesame"), b"x-forwarded-for": visitor}, proxy)
 
-    assert 429 == [ask(b"192.0.2.1") for _ in range(REQUESTS_BURST + 1)][-1]
-    assert ask(b"192.0.2.2") is None
+    assert 429 == [ask(b"9.9.9.1") for _ in range(REQUESTS_BURST + 1)][-1]
+    assert ask(b"9.9.9.2") is None
 
 
 def test_wrong_tokens_are_logged_but_not_all(caplog: pytest.LogCaptureFixture) -> None:
@@ -208,7 +212,7 @@ def test_wrong_tokens_are_logged_but_not_all(caplog: pytest.LogCaptureFixture) -
 
     for _ in range(3):
         access.refusal("/stats", with_token("secret-guess"), ELSEWHERE)
-    assert ["a wrong token for reports came from 192.0.2.1"] == caplog.messages
+    assert ["a wrong token for reports came from 9.9.9.1"] == caplog.messages
     clock.now += 60
     access.refusal("/stats", with_token("secret-guess"), ELSEWHERE)
     assert 2 == len(caplog.messages)
