@@ -97,6 +97,8 @@ class Endpoints:
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._intake = intake
+        self.has_room = intake.has_room
+        self.when_room = intake.when_room
         self._addresses = addresses
         self._reports = reports
         self._max_body_bytes = max_body_bytes
@@ -118,12 +120,6 @@ class Endpoints:
             self._post(request, reply)
         else:
             self._reports.answer(request, reply)
-
-    def has_room(self, sender: str | None) -> bool:
-        return self._intake.has_room(sender)
-
-    def when_room(self, call: Callable[[], None]) -> None:
-        self._intake.when_room(call)
 
     def refuse(self, problem: Problem, path: bytes) -> Response:
         if path and path not in _COLLECTING:
@@ -159,13 +155,17 @@ class Endpoints:
                 reply.send(self._pixel)
                 self._intake.refuse(reason)
                 return
-            if self._wait_s(request, address, 1):
+            if self._limiter is not None and self._wait_s(request, address, 1):
                 reply.send(self._pixel)
                 self._intake.refuse(_RATE_LIMITED)
                 return
-            sender = self._addresses.sender(request.peer, address, forwarded)
+            sender = request.sender if forwarded is None else self._addresses.sender(request.peer, address, forwarded)
             size = len(referrer) + len(user_agent) + len(request.query)
-            self._intake.add_hit(hit, size, sender, partial(_serve, reply, self._pixel))
+            if self._intake.is_behind:
+                self._intake.add_hit(hit, size, sender, partial(_serve, reply, self._pixel))
+            else:
+                reply.send(self._pixel)
+                self._intake.add_hit(hit, size, sender)
         elif request.method == b"HEAD":
             reply.send(self._pixel)
         elif request.method == b"OPTIONS":
@@ -200,7 +200,7 @@ class Endpoints:
         received_ns = self._clock()
         forwarded = headers.get(b"x-forwarded-for")
         address = self._addresses.of(request.peer, forwarded)
-        sender = self._addresses.sender(request.peer, address, forwarded)
+        sender = request.sender if forwarded is None else self._addresses.sender(request.peer, address, forwarded)
         user_agent = headers.get(b"user-agent", b"")
         if request.path == b"/event":
             if wait_s := self._wait_s(request, address, 1):

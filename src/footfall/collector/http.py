@@ -186,6 +186,7 @@ class Server:
 
     def __init__(self, application: Application, *, max_connections: int) -> None:
         self.application = application
+        self.has_room = application.has_room
         self.connections: dict[Connection, None] = {}
         self.bodies = MemoryBudget(MAX_BODIES_BYTES, Connection.give_up_body)
         self.unread = MemoryBudget(MAX_UNREAD_BYTES, Connection.abort)
@@ -358,10 +359,11 @@ class Connection(asyncio.BufferedProtocol):
             if self._discarded > LINGER_BYTES:
                 self.abort()
             return
-        if self.server.application.has_room(self._sender):
-            self._take(self.server.piece[:nbytes])
+        server = self.server
+        if server.has_room(self._sender):
+            self._take(server.piece[:nbytes])
         else:
-            self._stash = bytes(self.server.piece[:nbytes])
+            self._stash = bytes(server.piece[:nbytes])
             self._wait()
         if self._unread:
             self.deadline = self.server.now + READ_S
@@ -431,7 +433,7 @@ class Connection(asyncio.BufferedProtocol):
         if method == b"CONNECT":
             self._target = b""  # which is a host
             self._stop(Problem(501, "CONNECT is for proxies; this is none."))
-        self._request = Request(method, self._target, headers, self._peer)
+        self._request = Request(method, self._target, headers, self._peer, self._sender)
         if b"content-length" in headers or b"transfer-encoding" in headers:
             self._expect_body()
 

@@ -59,7 +59,6 @@ CLOSE_S: Final = 3.0
 class Outcome(Enum):
     """What became of entries."""
 
-    TAKEN = "about to be committed"
     COMMITTED = "on disk"
     REFUSED = "not recorded"
     UNKNOWN = "perhaps recorded: the commit failed at its last step"
@@ -103,6 +102,9 @@ class Intake:
         queue: handed over; only the writer thread touches it from now on.
         on_failed: called once when no more can be committed (the queue's file is no longer one, or there is an error
             that Footfall does not know) and the process must start again.
+
+    Attributes:
+        is_behind: a commit takes long, so an image has to wait for its own.
     """
 
     def __init__(self, queue: LocalQueue, *, on_failed: Callable[[Exception], None]) -> None:
@@ -112,7 +114,7 @@ class Intake:
         self._waiting = _Job()
         self._shares = Shares()
         self._committing: _Job | None = None
-        self._is_behind = False
+        self.is_behind = False
         self._alarm: asyncio.TimerHandle | None = None
         self._on_room: Callable[[], None] | None = None
         self._timer: asyncio.Handle | None = None
@@ -132,26 +134,30 @@ class Intake:
         """Call once, when `has_room` may be true again for a sender for which it is not."""
         self._on_room = call
 
-    def add_hit(self, hit: Hit, size: int, sender: str | None, done: Done) -> None:
+    def add_hit(self, hit: Hit, size: int, sender: str | None, done: Done | None = None) -> bool:
         """Take a hit, or count why not.
 
         Args:
             hit: what to record.
             size: of its text, about, in bytes.
             sender: whose share of what may wait it takes.
-            done: is called at once while the queue keeps up, and where it takes nothing; else after the hit's commit.
+            done: serves the image, after the hit's commit or a refusal; for a queue that `is_behind`. None where the
+                image has been served.
+
+        Returns:
+            Whether it was taken.
         """
         if not self._may_add(1, size, sender):
-            done(Outcome.REFUSED)
-            return
+            if done is not None:
+                done(Outcome.REFUSED)
+            return False
         waiting = self._waiting
         waiting.entries.append(hit)
-        if self._is_behind:
+        if done is not None:
             waiting.images.append(done)
-        else:
-            done(Outcome.TAKEN)
         if self._timer is None and self._committing is None:
             self._commit_in(HIT_WAIT_S)
+        return True
 
     def add_events(self, events: Sequence[Event], size: int, sender: str | None, done: Done) -> None:
         """Take events of `size` bytes in all, as `add_hit` does; `done` is called after their commit, or a refusal."""
@@ -196,7 +202,7 @@ class Intake:
         waiting = self._waiting
         held = waiting.held.get(sender, 0)
         # The first is one of those who share a proxy's connections, which can't be left unread for one of them.
-        if held > waiting.free + _OVERSHOOT_BYTES or self._shares.is_flooding(sender):
+        if held > waiting.free + _OVERSHOOT_BYTES or sender in self._shares.flooding:
             self.refuse("flooding", count)
             return False
         size += count * ENTRY_BYTES
@@ -218,7 +224,7 @@ class Intake:
         if self._committing is not None or not (job.entries or job.refused or self._trouble):
             return
         self._committing = job
-        self._is_behind = job.free < MAX_WAITING_BYTES // 2  # so much takes its time
+        self.is_behind = job.free < MAX_WAITING_BYTES // 2  # so much takes its time
         self._alarm = self._loop.call_later(BEHIND_S, self._fall_behind)
         self._renew()
         reach(Failpoint.INTAKE_TAKEN)
@@ -232,7 +238,7 @@ class Intake:
             on_room()
 
     def _fall_behind(self) -> None:
-        self._is_behind = True
+        self.is_behind = True
         self._alarm = self._loop.call_later(GIVE_UP_S - BEHIND_S, self._give_up)
 
     def _give_up(self) -> None:
@@ -271,7 +277,7 @@ class Intake:
 
     def _committed(self, job: _Job, error: Exception | None) -> None:
         self._committing = None
-        self._is_behind = False
+        self.is_behind = False
         if self._alarm is not None:
             self._alarm.cancel()
         if error is None:

@@ -54,17 +54,28 @@ class Response:
 
 
 class Request:
-    """One request, complete. `headers` has lower-case names; of a repeated one, the values joined by commas."""
+    """One request, complete. `headers` has lower-case names; of a repeated one, the values joined by commas.
 
-    __slots__ = ("body", "headers", "method", "path", "peer", "query", "target")
+    `peer` is the address it came from, and `sender` whom that stands for (`rate_limit.sender_of`).
+    """
 
-    def __init__(self, method: bytes, target: bytes, headers: dict[bytes, bytes], peer: str | None) -> None:
+    __slots__ = ("body", "headers", "method", "path", "peer", "query", "sender", "target")
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: dict[bytes, bytes],
+        peer: str | None,
+        sender: str | None = None,
+    ) -> None:
         self.method = method
         self.target = target
         path, _, self.query = target.partition(b"?")
         self.path = path if path[0] == _SLASH else path_of(path)
         self.headers = headers
         self.peer = peer
+        self.sender = sender
         self.body = b""
 
 

@@ -18,12 +18,16 @@ _FORGOTTEN_BYTES: Final = 512
 
 
 class Shares:
-    """All methods are for one thread."""
+    """All methods are for one thread.
+
+    Attributes:
+        flooding: the senders for which there is no room, since what is left has to be kept for others.
+    """
 
     def __init__(self) -> None:
         self._bytes: dict[str | None, int] = {}
         self._total = 0
-        self._flooding: frozenset[str | None] = frozenset()
+        self.flooding: frozenset[str | None] = frozenset()
 
     def add(self, brought: Mapping[str | None, int], free: float) -> None:
         """Note what has been committed.
@@ -38,11 +42,7 @@ class Shares:
         while self._total > _REMEMBERED_BYTES or len(self._bytes) > MAX_SENDERS:
             self._bytes = {sender: size // 2 for sender, size in self._bytes.items() if size >= _FORGOTTEN_BYTES}
             self._total = sum(self._bytes.values())
-        self._flooding = frozenset()
+        self.flooding = frozenset()
         if free < SCARCE and len(self._bytes) > 1:
             most = free * self._total
-            self._flooding = frozenset(sender for sender, size in self._bytes.items() if size > most)
-
-    def is_flooding(self, sender: str | None) -> bool:
-        """Whether what is left has to be kept for others."""
-        return sender in self._flooding
+            self.flooding = frozenset(sender for sender, size in self._bytes.items() if size > most)
