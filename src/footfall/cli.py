@@ -1,26 +1,39 @@
 """The `footfall` command."""
 
 import importlib
+import logging
 import os
 import sys
+import typing
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import click
 
-from footfall import __version__, config, service
+from footfall import RELEASED, __version__, config, service
 from footfall.errors import FootfallError
 from footfall.processes.roles import COLLECTOR, REPORTING, ROLES, STORAGE
 from footfall.settings import Settings
-from footfall.telemetry import configure_logging
+from footfall.telemetry import LogFormat, configure_logging
+
+_log = logging.getLogger(__name__)
 
 settings_option = click.option(
     "--settings",
     "settings_path",
     type=click.Path(path_type=Path, dir_okay=False),
     help=f"Read settings from FILE instead of {config.FILE_NAME} in the working directory.",
+)
+
+log_format_option = click.option(
+    "--log-format",
+    type=click.Choice(typing.get_args(LogFormat)),
+    default="text",
+    show_default=True,
+    help="Write the log (standard error) as lines of text, or of JSON for programs.",
 )
 
 _LATER = {
@@ -90,8 +103,9 @@ def main() -> None:
 
 
 @main.command()
+@log_format_option
 @settings_option
-def serve(settings_path: Path | None) -> None:
+def serve(log_format: LogFormat, settings_path: Path | None) -> None:
     """Run everything on this machine, on one port.
 
     It collects hits and events, writes the visits log and the database, and answers reports. When it is ready, it
@@ -103,13 +117,14 @@ def serve(settings_path: Path | None) -> None:
     Ctrl-C stops it: everything that was accepted is written first, for up to 10 seconds; the rest is written after the
     next start.
     """
-    _run(config.load(settings_path).settings, ROLES)
+    _run(config.load(settings_path).settings, ROLES, log_format)
 
 
 @main.command()
 @click.argument("roles", metavar="ROLE...", nargs=-1, required=True, type=click.Choice(ROLES))
+@log_format_option
 @settings_option
-def run(roles: tuple[str, ...], settings_path: Path | None) -> None:
+def run(roles: tuple[str, ...], log_format: LogFormat, settings_path: Path | None) -> None:
     """Run one role, or several, as one service.
 
     \b
@@ -126,7 +141,7 @@ def run(roles: tuple[str, ...], settings_path: Path | None) -> None:
     \b
     footfall run processor reporting
     """  # noqa: D301 - the \b is click's mark for lines that are not to be wrapped
-    _run(config.load(settings_path).settings, tuple(role for role in ROLES if role in roles))
+    _run(config.load(settings_path).settings, tuple(role for role in ROLES if role in roles), log_format)
 
 
 @main.command(name="config")
@@ -147,23 +162,53 @@ def _cells(source: config.Source) -> tuple[str, str, str]:
     return source.key, source.text, source.origin
 
 
-def _run(settings: Settings, roles: tuple[str, ...]) -> None:
-    configure_logging("footfall")
-    sys.exit(service.run(settings, roles, on_ready=lambda: click.echo(_welcome(settings, roles))))
+def _run(settings: Settings, roles: tuple[str, ...], log_format: LogFormat) -> None:
+    configure_logging("footfall", log_format)
+    _warn_of_clock()
+
+    def on_ready() -> None:
+        place = _url(settings, roles) or "no port"
+        _log.info(
+            "Footfall %s started: %s on %s, data in %s",
+            __version__,
+            ", ".join(roles),
+            place,
+            settings.data_path.absolute(),
+        )
+        click.echo(_welcome(settings, roles))
+
+    exit_code = service.run(settings, roles, on_ready=on_ready)
+    _log.info("Footfall %s stopped: %s", __version__, ", ".join(roles))
+    sys.exit(exit_code)
+
+
+def _warn_of_clock() -> None:
+    if datetime.now(UTC).date().isoformat() < RELEASED:
+        _log.warning(
+            "This machine's clock says %s, which is before this version of Footfall was made (%s). Hits get that time; "
+            "set the clock",
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            RELEASED,
+        )
+
+
+def _url(settings: Settings, roles: tuple[str, ...]) -> str | None:
+    """Where the service answers; None for one without a port."""
+    section = (
+        settings.collector if COLLECTOR in roles else settings.reporting if REPORTING in roles else settings.monitor
+    )
+    host = f"[{section.host}]" if ":" in section.host else section.host
+    return None if section.port is None else f"http://{host}:{section.port}"
 
 
 def _welcome(settings: Settings, roles: tuple[str, ...]) -> str:
     """Where to look, and what to paste."""
     lines = [f"Footfall {__version__}: {', '.join(roles)}", ""]
-    section = (
-        settings.collector if COLLECTOR in roles else settings.reporting if REPORTING in roles else settings.monitor
-    )
-    host = f"[{section.host}]" if ":" in section.host else section.host
-    url = f"http://{host}:{section.port}"
+    url = _url(settings, roles)
     site_id = quote(next(iter(settings.sites), "my-site"), safe="")
     if COLLECTOR in roles:
         lines.append(f"  hits and events  {url}/track, {url}/event and {url}/events")
-    if section.port is not None:
+    if url is not None:
         lines.append(f"  state            {url}/readyz and {url}/ledger")
     if REPORTING in roles:
         lines += [f"  reports          {url}/stats?site_id={site_id}", f"  API              {url}/docs"]
@@ -178,6 +223,8 @@ def _welcome(settings: Settings, roles: tuple[str, ...]) -> str:
             "Paste this into your pages:",
             "",
             f'  <img src="{url}/track?site_id={site_id}" referrerpolicy="no-referrer-when-downgrade" alt="">',
+            "",
+            "The image tells which page was viewed, not where a visitor came from. An event can tell both (/docs).",
         ]
     lines += ["", "Ctrl-C stops it; nothing accepted is lost."]
     return "\n".join(lines)

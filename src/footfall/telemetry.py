@@ -3,8 +3,11 @@
 WARNING: something is not as it should be, nothing was lost. ERROR: something was lost, or somebody must act.
 """
 
+import json
 import logging
 import sys
+from datetime import UTC, datetime
+from typing import Literal
 
 RECEIVED = "footfall_received"
 """Counter: hits and events that are in the queue for good."""
@@ -34,11 +37,43 @@ QUEUE_BYTES = "footfall_queue_bytes"
 """Gauge: what the queue takes of `queue.max_bytes`."""
 
 
-def configure_logging(role: str) -> None:
-    """Log to standard error, one line a message, with the role it comes from."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {role}: %(message)s"))
+LogFormat = Literal["text", "json"]
+
+
+def configure_logging(process: str, log_format: LogFormat | None = None) -> None:
+    """Log to standard error, one line a message, with the process it comes from.
+
+    Args:
+        process: its name.
+        log_format: None keeps the one of the process that this one was forked from.
+    """
     root = logging.getLogger()
+    if log_format is None:
+        is_json = any(isinstance(handler.formatter, _JsonFormatter) for handler in root.handlers)
+    else:
+        is_json = log_format == "json"
+    text = logging.Formatter(f"%(asctime)s %(levelname)s {process}: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter(process) if is_json else text)
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it announces starts and stops, as the supervisor does
+
+
+class _JsonFormatter(logging.Formatter):
+    """A JSON object a line: `time` (ISO 8601, UTC), `level`, `process`, `message`, and `exception` with a traceback."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "process": self._process,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)

@@ -1,6 +1,7 @@
 """The examples of the documentation: each command is run, and answers what is printed below it."""
 
 import gzip
+import json
 import os
 import re
 import shlex
@@ -11,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx
 import pytest
 
-from harness import Footfall, eventually
+from harness import Footfall, eventually, needs_tool
 
 ROOT = Path(__file__).parents[2]
 LOG = ROOT / "tests" / "data" / "access.log.gz"
@@ -84,3 +86,21 @@ def test_printed_answers_are_real(footfall: Footfall, document: str) -> None:
         is_report = "/stats" in command or "/ledger" in command
         shown = (command, _comparable(expected))
         eventually(shown, lambda: (command, answer(command)), 10.0 if is_report else 0.0)  # noqa: B023 - called at once
+
+
+@needs_tool("goaccess", "goaccess")
+def test_goaccess_reads_the_visits_log(footfall: Footfall) -> None:
+    """With the options that the guide gives, each line is one request of the page, its visitor and its time."""
+    [command] = re.findall(r"^goaccess visits\.log .*$", (ROOT / "docs/operations.md").read_text("utf-8"), re.MULTILINE)
+    footfall.start()
+    for _ in range(2):
+        headers = {"Referer": "https://blog.example/a|b", "User-Agent": "Mozilla/5.0 Firefox/140.0"}
+        httpx.get(f"{footfall.url}/track", headers=headers)
+    footfall.settle()
+    assert 0 == footfall.stop()
+    arguments = shlex.split(command.replace("report.html", "report.json"))
+    subprocess.run([*arguments, "--no-global-config"], cwd=footfall.directory, check=True, capture_output=True)
+    report = json.loads((footfall.directory / "report.json").read_text("utf-8"))
+    assert (2, 0) == (report["general"]["valid_requests"], report["general"]["failed_requests"])
+    assert r"https://blog.example/a\x7cb" == report["requests"]["data"][0]["data"]
+    assert ["127.0.0.1"] == [one["data"] for one in report["hosts"]["data"]]

@@ -1,9 +1,12 @@
 """`data_dir`: checking it at the start, the locks in it, and the queue in it."""
 
 import errno
+import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from datetime import timedelta
 from typing import Final
 
 from footfall.durable.files import UntrustedFileError, check_directory, make_directory
@@ -21,6 +24,10 @@ RELAY_LOCK: Final = "relay.lock"
 STORAGE_PRESENCE: Final = "storage.presence"
 DATABASE_PRESENCE: Final = "database.presence"
 """Each process with the role holds it, while it works or stands by."""
+
+_CLOCK_S: Final = 60.0
+
+_log = logging.getLogger(__name__)
 
 
 def prepare(settings: Settings, roles: tuple[str, ...] = (COLLECTOR,)) -> None:
@@ -44,9 +51,21 @@ def prepare(settings: Settings, roles: tuple[str, ...] = (COLLECTOR,)) -> None:
     try:
         with closing(open_queue(settings)) as queue:
             queue.check()
+            _warn_of_clock(queue)
     except DamagedQueueError as error:
         repair_queue(settings, str(error))
         open_queue(settings).close()
+
+
+def _warn_of_clock(queue: LocalQueue) -> None:
+    """A sequence is the time of a commit, in microseconds."""
+    ahead_s = queue.last_sequence() / 1e6 - time.time()
+    if ahead_s > _CLOCK_S:
+        _log.warning(
+            "This machine's clock is %s behind the newest batch in the queue: it was set back, or was ahead before. "
+            "Hits get the time that it says now",
+            timedelta(seconds=int(ahead_s)),
+        )
 
 
 def repair_queue(settings: Settings, trouble: str | None = None) -> None:

@@ -4,6 +4,7 @@ import importlib.util
 from typing import Final
 
 from footfall.errors import BadSettingError, BadUsageError
+from footfall.extras import how_to_install
 from footfall.queue.broker import drivers
 from footfall.settings import Settings, is_loopback
 
@@ -35,7 +36,7 @@ def validate(settings: Settings, roles: tuple[str, ...]) -> None:
     uses_database = PROCESSOR in roles or REPORTING in roles
     if uses_database and settings.database.is_clickhouse and importlib.util.find_spec("clickhouse_connect") is None:
         raise BadSettingError(
-            "database.url: needs clickhouse_connect; install it with: pip install 'footfall[clickhouse]'"
+            f"database.url: needs clickhouse_connect; install it with: {how_to_install('clickhouse')}"
         )
     if REPORTING in roles and PROCESSOR not in roles and not settings.database.is_clickhouse:
         raise BadUsageError(

@@ -106,7 +106,8 @@ class VisitLog:
             self._finish()
         known = self._state.positions.get(source, Progress())
         if report is not None and report.mark and (self._state.end is None or report.sequence > known.sequence):
-            _log.warning("%s is new, or older than the log; using what the queue knows", self._state.path)
+            if report.sequence > known.sequence:  # else nothing has been written yet, and so nothing was noted
+                _log.warning("%s is new, or older than the log; using what the queue knows", self._state.path)
             known = Progress(report.sequence, report.sequence, report.written, report.skipped)
             self._state.confirm({source: known}, End.parse(report.mark))
         intent = self._lost_intent(source, known, read)

@@ -13,7 +13,7 @@ import pytest
 from footfall.durable.lock import is_held
 from footfall.entry import Entry, Event, Hit, encode_entries
 from footfall.errors import AlreadyInUseError, DamagedFileError, FootfallError
-from footfall.queue.base import Batch, Progress
+from footfall.queue.base import Batch, Progress, SinkReport
 from footfall.queue.sink import VISIT_LOG, Sink
 from footfall.visit_log.state import FILE_NAME as STATE_NAME
 from footfall.visit_log.writer import LOCK_NAME, VisitLog
@@ -485,6 +485,26 @@ def test_torn_line(path: Path, state_dir: Path) -> None:
     ):
         log.resume("a", None, lambda _: [])
     assert OLD_LINE + b"2022-12-19T1" == path.read_bytes()
+
+
+def test_a_start_after_a_stop_without_a_hit_is_no_alarm(
+    path: Path, state_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There was nothing to note yet; a state that was lost is told."""
+    reports: list[SinkReport | None] = [None]
+    for _ in range(3):
+        with closing(VisitLog(path, state_dir)) as log:
+            log.resume("a", reports[-1], lambda _: [])
+            reports.append(SinkReport(0, 0, 0, {}, log.mark(), None))
+    assert [] == caplog.messages
+
+    with closing(VisitLog(path, state_dir)) as log:
+        log.write([batch(1, hit("one"))])
+        report = SinkReport(1, 1, 1, {}, log.mark(), None)
+    (state_dir / STATE_NAME).unlink()
+    with closing(VisitLog(path, state_dir)) as log:
+        log.resume("a", report, lambda _: [])
+    assert ["is new, or older than the log" in message for message in caplog.messages] == [True]
 
 
 def test_torn_line_later(path: Path, state_dir: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any, Final, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from footfall.errors import BadSettingError
+from footfall.extras import how_to_install
 from footfall.queue.base import Publisher, Subscription
 
 _DRIVERS: Final = {"kafka": "kafka", "amqp": "rabbitmq", "amqps": "rabbitmq"}
@@ -56,6 +57,4 @@ def _driver(url: str) -> Any:  # noqa: ANN401 - a module
     try:
         return importlib.import_module(f"footfall.queue.broker.{extra}")
     except ModuleNotFoundError as error:
-        raise BadSettingError(
-            f"queue.url: needs {error.name}; install it with: pip install 'footfall[{extra}]'"
-        ) from None
+        raise BadSettingError(f"queue.url: needs {error.name}; install it with: {how_to_install(extra)}") from None

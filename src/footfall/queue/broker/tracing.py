@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from footfall.errors import BadSettingError
+from footfall.extras import how_to_install
 from footfall.queue.base import Batch
 
 _EXPORTER: Final = "OTEL_TRACES_EXPORTER"
@@ -62,7 +63,7 @@ def open_tracing(url: str | None, name: str) -> Tracing:
         return open_spans(url, name)
     except ModuleNotFoundError as error:
         raise BadSettingError(
-            f"{asks}: traces need {error.name}; install it with: pip install 'footfall[opentelemetry]'"
+            f"{asks}: traces need {error.name}; install it with: {how_to_install('opentelemetry')}"
         ) from None
     except ValueError as error:
         raise BadSettingError(f"a variable that begins with OTEL_ can't be used: {error}") from None
