@@ -11,7 +11,9 @@ from footfall import config
 from footfall.cli import progress_bar, settings_option
 from footfall.commands.export import Export, count_events, write_export
 from footfall.commands.logfile import LogFile
-from footfall.commands.rebuild import NOT_REBUILT, RebuildReport, find_logs, rebuild_from_export, rebuild_from_logs
+from footfall.commands.rebuild.account import NOT_REBUILT
+from footfall.commands.rebuild.logs import find_logs
+from footfall.commands.rebuild.run import RebuildReport, rebuild_from_export, rebuild_from_logs
 from footfall.database.duckdb.file import open_database, upgrade
 from footfall.durable.lock import FileLock
 from footfall.entry import MAX_SITE_ID

@@ -11,7 +11,7 @@ import pytest
 
 from footfall import config, telemetry
 from footfall.collector.admission import FOREIGN_ORIGIN, PRIVACY_SIGNAL, TOO_OLD, UNKNOWN_SITE
-from footfall.commands.rebuild import NOT_REBUILT
+from footfall.commands.rebuild.account import NOT_REBUILT
 from footfall.database.enrich import Skip
 from footfall.database.schema import EVENTS
 from footfall.queue.sink import CONFLICT, DUPLICATE, LOST, UNREADABLE

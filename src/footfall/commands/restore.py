@@ -19,7 +19,7 @@ import msgspec
 from footfall.commands.export import Export
 from footfall.database.clickhouse.ddl import EVENT_TYPES, POSITION_TYPES
 from footfall.database.clickhouse.server import ClickhouseDatabase
-from footfall.database.clickhouse.writer import stored
+from footfall.database.clickhouse.values import stored
 from footfall.database.schema import Row
 from footfall.errors import BadUsageError
 from footfall.settings import DatabaseSettings

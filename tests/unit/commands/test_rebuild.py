@@ -21,14 +21,9 @@ from hypothesis import strategies as st
 
 from footfall.commands.export import Export, write_export
 from footfall.commands.logfile import LogFile, Skipped
-from footfall.commands.rebuild import (
-    LOG_SOURCE,
-    NOT_REBUILT,
-    RebuildReport,
-    find_logs,
-    rebuild_from_export,
-    rebuild_from_logs,
-)
+from footfall.commands.rebuild.account import NOT_REBUILT
+from footfall.commands.rebuild.logs import find_logs
+from footfall.commands.rebuild.run import LOG_SOURCE, RebuildReport, rebuild_from_export, rebuild_from_logs
 from footfall.database.duckdb.file import log_of, open_database
 from footfall.database.duckdb.writer import DuckdbSink
 from footfall.database.schema import NAMES

@@ -22,9 +22,10 @@ from footfall.database.clickhouse.ddl import Ddl
 from footfall.database.clickhouse.migrations import FORMAT
 from footfall.database.clickhouse.open import open_clickhouse, prepare
 from footfall.database.clickhouse.reader import ClickhouseReports
+from footfall.database.clickhouse.salts import LOOK_AGE
 from footfall.database.clickhouse.server import ClickhouseDatabase
 from footfall.database.clickhouse.url import parse_url
-from footfall.database.clickhouse.writer import LOOK_AGE, ClickhouseSink
+from footfall.database.clickhouse.writer import ClickhouseSink
 from footfall.database.salts import SALT_AGE
 from footfall.entry import Event, encode_entries
 from footfall.errors import BadSettingError, DamagedFileError, FootfallError

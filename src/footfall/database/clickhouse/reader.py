@@ -1,10 +1,11 @@
 """Figures read from ClickHouse."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from footfall.database.clickhouse.server import ClickhouseDatabase
+from footfall.database.clickhouse.values import microseconds, moment
 from footfall.database.query import TIME, Figures, Query
 from footfall.database.reports import Reports
 from footfall.database.sql import Compiler
@@ -12,9 +13,6 @@ from footfall.errors import FootfallError
 
 MAX_MEMORY_BYTES: Final = 2 * 1024**3
 """For one report, on the server; counting visitors exactly takes some 40 bytes for each."""
-
-_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the database holds UTC without saying so
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class ClickhouseReports(Reports):
@@ -43,7 +41,7 @@ class ClickhouseReports(Reports):
         answers: list[list[Figures]] = [[] for _ in queries]
         for number, dimensions, metrics in self._query(statement, compiler.parameters):
             names = queries[number].dimensions
-            values = [_moment(text) if name == TIME else text for name, text in zip(names, dimensions, strict=True)]
+            values = [moment(int(text)) if name == TIME else text for name, text in zip(names, dimensions, strict=True)]
             answers[number].append(Figures(tuple(values), tuple(metrics)))
         return [_sorted(rows, query) for rows, query in zip(answers, queries, strict=True)]
 
@@ -83,7 +81,7 @@ class _ClickhouseCompiler(Compiler):
         return f"{{{self.bind(value)}:String}}"
 
     def moment(self, value: datetime) -> str:
-        return f"fromUnixTimestamp64Micro({{{self.bind(_microseconds(value))}:Int64}})"
+        return f"fromUnixTimestamp64Micro({{{self.bind(microseconds(value))}:Int64}})"
 
     def table(self, query: Query) -> str:
         events = f"{self._database}.events"
@@ -106,7 +104,7 @@ class _ClickhouseCompiler(Compiler):
         return f"if({raw} = 'null', '', {text})"
 
     def bucket(self, query: Query) -> str:
-        starts = [_microseconds(start) for start in query.buckets]
+        starts = [microseconds(start) for start in query.buckets]
         return f"roundDown(toUnixTimestamp64Micro(time), {{{self.bind(starts)}:Array(Int64)}})"
 
     def is_one_of(self, text: str, values: Sequence[str]) -> str:
@@ -138,11 +136,3 @@ def _value(row: Figures, query: Query, name: str) -> Any:  # noqa: ANN401 - text
     if name in query.dimensions:
         return row.dimensions[query.dimensions.index(name)]
     return row.metrics[query.metrics.index(name)]
-
-
-def _microseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def _moment(text: str) -> datetime:
-    return _EPOCH + int(text) * _MICROSECOND

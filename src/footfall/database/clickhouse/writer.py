@@ -24,7 +24,6 @@ A salt is agreed on by its token, too. It is forgotten 48 hours after it was mad
 the disk a minute later.
 """
 
-import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -34,23 +33,18 @@ from typing import Any, Final
 
 import msgspec
 
-from footfall.database.clickhouse.ddl import DOUBLE_TYPES, EVENT_TYPES, POSITION_TYPES, SALT_TYPES
+from footfall.database.clickhouse.ddl import DOUBLE_TYPES, EVENT_TYPES, POSITION_TYPES
+from footfall.database.clickhouse.salts import ClickhouseSalts
 from footfall.database.clickhouse.server import ClickhouseDatabase
+from footfall.database.clickhouse.values import EPOCH, microseconds, moment, stored
 from footfall.database.enrich import SALT_BYTES
 from footfall.database.rows import DUPLICATE_AGE, SeenId, SeenIds, keys_in, rows_of
-from footfall.database.salts import SALT_AGE, Salts, Steadiness, running_time
-from footfall.database.schema import Row
+from footfall.database.salts import SALT_AGE, Steadiness, running_time
 from footfall.entry import Entry
 from footfall.failpoint import Failpoint, reach
 from footfall.queue.base import Batch, Progress, SinkReport
 from footfall.queue.sink import DATABASE, DUPLICATE, entries_of, past
 from footfall.settings import DatabaseSettings
-
-LOOK_AGE: Final = timedelta(minutes=10)
-"""How often to look for salts that other processors have made, and nobody may have forgotten."""
-
-_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the database holds UTC without saying so
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 _Opened = tuple[Batch, list[Entry] | None]
 """A batch, and what is in it (`entries_of`)."""
@@ -88,7 +82,7 @@ class ClickhouseSink:
         self._clock = clock
         self._settings = settings
         self._steadiness = Steadiness(monotonic)
-        self._salts = _Salts(database, self._now)
+        self._salts = ClickhouseSalts(database, self._now)
         self._positions: dict[str, Progress] = {}
         self._found: dict[str, Counter[int]] = {}
         """By source: rows past the position that this process has not written, by their batch."""
@@ -178,7 +172,7 @@ class ClickhouseSink:
             added = rows_of(batch, entries, after, self._salts, seen, settings=self._settings)
             after = added.progress
             rows += [
-                (*stored(row), source, batch.sequence, key, _microseconds(known.received_at), known.sender)
+                (*stored(row), source, batch.sequence, key, microseconds(known.received_at), known.sender)
                 for row, (key, known) in zip(added.rows, added.ids, strict=True)
             ]
             if added.rows:
@@ -219,7 +213,7 @@ class ClickhouseSink:
         if not keys:
             return {}
         return {
-            key: SeenId(_EPOCH + received_us * _MICROSECOND, sender)
+            key: SeenId(moment(received_us), sender)
             for key, received_us, sender in self._db.query(
                 "SELECT event_key, max(toUnixTimestamp64Micro(seen_at)), argMax(sender, seen_at) "
                 f"FROM {self._db.name}.events WHERE {_WITH_KEYS} "
@@ -245,7 +239,7 @@ class ClickhouseSink:
         ):
             counted_us = None
             for received_us, queue, sequence in places:
-                if counted_us is not None and (received_us - counted_us) * _MICROSECOND < DUPLICATE_AGE:
+                if counted_us is not None and timedelta(microseconds=received_us - counted_us) < DUPLICATE_AGE:
                     doubles.append((site_id, queue, sequence, key))
                 else:
                     counted_us = received_us
@@ -283,56 +277,7 @@ class ClickhouseSink:
             self._salts.forget(now - SALT_AGE)
 
     def _now(self) -> datetime:
-        return _EPOCH + timedelta(microseconds=self._clock() // 1_000)
-
-
-class _Salts(Salts):
-    """What this process has used of the table `salts`, by days since 1970."""
-
-    def __init__(self, db: ClickhouseDatabase, now: Callable[[], datetime]) -> None:
-        super().__init__(now)
-        self._db = db
-        self._looked_at = _EPOCH
-        self._made_at: dict[int, datetime] = {}
-
-    def _find(self, day: int) -> bytes:
-        """The salt that all processors have for a day; made when there is none."""
-        generation = self._fetch(day)
-        if day not in self:
-            # Of two that come at once, the first has made the salt.
-            made = (day, generation, secrets.token_hex(SALT_BYTES), _microseconds(self._now()))
-            self._db.insert_once(
-                "salts", SALT_TYPES, [made], f"{day}:{generation}", lambda: self._fetch(day) > generation
-            )
-        if day not in self:
-            raise OSError("the salt of a day is being made")
-        return self[day]
-
-    def forget(self, until: datetime) -> None:
-        """Forget what was made until then, by whichever process."""
-        if self._now() < self._looked_at + LOOK_AGE and all(made_at > until for made_at in self._made_at.values()):
-            return
-        old = f"salt != '' AND made_at <= fromUnixTimestamp64Micro({_microseconds(until)})"
-        [(count,)] = self._db.query(f"SELECT count() FROM {self._db.name}.salts WHERE {old}")
-        if count:
-            self._db.run(
-                f"ALTER TABLE {self._db.name}.salts UPDATE salt = '' WHERE {old}", settings={"mutations_sync": 1}
-            )
-        for day in [day for day, made_at in self._made_at.items() if made_at <= until]:
-            del self[day], self._made_at[day]
-        self._looked_at = self._now()
-
-    def _fetch(self, day: int) -> int:
-        """Take over the salt of a day, if there is one; how many there ever were."""
-        rows = self._db.query(
-            f"SELECT salt, toUnixTimestamp64Micro(made_at) FROM {self._db.name}.salts WHERE day = {{day:Int32}} "
-            "ORDER BY generation",
-            {"day": day},
-        )
-        if rows and rows[-1][0]:
-            self[day] = bytes.fromhex(rows[-1][0])
-            self._made_at[day] = _EPOCH + rows[-1][1] * _MICROSECOND
-        return len(rows)
+        return EPOCH + timedelta(microseconds=self._clock() // 1_000)
 
 
 class _NoSalts(dict[int, bytes]):
@@ -354,8 +299,8 @@ _WITH_KEYS: Final = (
 def _around(keys: Mapping[int, datetime]) -> dict[str, Any]:
     """The parameters of `_WITH_KEYS`."""
     return {
-        "first": _microseconds(min(keys.values()) - DUPLICATE_AGE),
-        "last": _microseconds(max(keys.values()) + DUPLICATE_AGE),
+        "first": microseconds(min(keys.values()) - DUPLICATE_AGE),
+        "last": microseconds(max(keys.values()) + DUPLICATE_AGE),
     }
 
 
@@ -378,13 +323,3 @@ def _recounted(progress: Progress, written: int) -> Progress:
     return msgspec.structs.replace(
         progress, written=written, skipped={reason: count for reason, count in skipped.items() if count}
     )
-
-
-def _microseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def stored(row: Row) -> tuple[Any, ...]:
-    """A row as the table has it: a moment as a number, and no text for what is not known."""
-    time, *rest = row
-    return _microseconds(time), *("" if value is None else value for value in rest)

@@ -10,10 +10,9 @@ visitor number of an address (what the visits log still tells is in docs/securit
 such a day gets a new salt, so its visitor counts as another one.
 """
 
-import secrets
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,10 +21,11 @@ from typing import Final
 import duckdb
 import msgspec
 
+from footfall.database.duckdb.event_ids import EventIds
 from footfall.database.duckdb.file import first_line, is_unreadable, log_of
-from footfall.database.enrich import SALT_BYTES
-from footfall.database.rows import DUPLICATE_AGE, SeenId, SeenIds, keys_in, rows_of
-from footfall.database.salts import SALT_AGE, Salts, Steadiness, running_time
+from footfall.database.duckdb.salts import DuckdbSalts
+from footfall.database.rows import DUPLICATE_AGE, SeenIds, keys_in, rows_of
+from footfall.database.salts import SALT_AGE, Steadiness, running_time
 from footfall.database.schema import NAMES
 from footfall.errors import DamagedFileError, UnreadableFileError
 from footfall.failpoint import Failpoint, reach
@@ -41,8 +41,6 @@ CHECKPOINT_AGE: Final = timedelta(seconds=60)
 
 _SPARE_BYTES: Final = 16 * 1024 * 1024
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the database holds UTC without saying so
-_EPOCH_DAY: Final = _EPOCH.date()
-_NEVER: Final = datetime.max  # noqa: DTZ901 - as above
 
 _TRY_AGAIN: Final = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException)
 """Errors after which DuckDB has rolled the transaction back and goes on; a failed commit is the last of them."""
@@ -78,8 +76,8 @@ class DuckdbSink:
         self._settings = settings
         self._steadiness = Steadiness(monotonic)
         self._path = _path_of(self._db)
-        self._salts = _Salts(self._db, self._now)
-        self._event_ids = _EventIds(self._db)
+        self._salts = DuckdbSalts(self._db, self._now)
+        self._event_ids = EventIds(self._db)
         self._positions: dict[str, Progress] = {}
         self._ids_forgotten_at = _EPOCH
         self._checkpoint_bytes = checkpoint_bytes
@@ -229,79 +227,6 @@ class DuckdbSink:
             if isinstance(error, _TRY_AGAIN):
                 raise OSError(f"{self._path} can't be written now: {first_line(error)}") from error
             raise DamagedFileError(f"{self._path} can't be used any more: {first_line(error)}. Start again.") from error
-
-
-class _Salts(Salts):
-    """The table `salts` in memory."""
-
-    def __init__(self, db: duckdb.DuckDBPyConnection, now: Callable[[], datetime]) -> None:
-        super().__init__(now)
-        self._db = db
-        self._saved: set[int] = set()
-        self._oldest = _NEVER
-
-    def _find(self, day: int) -> bytes:
-        """Make a day's salt, which is then to be saved."""
-        self[day] = salt = secrets.token_bytes(SALT_BYTES)
-        return salt
-
-    def load(self) -> None:
-        self.drop_derived()
-        self.clear()
-        self._saved.clear()
-        self._oldest = _NEVER
-        for day, salt, made_at in self._db.execute("SELECT day, salt, made_at FROM salts").fetchall():
-            number = (day - _EPOCH_DAY).days
-            self[number] = salt
-            self._saved.add(number)
-            self._oldest = min(self._oldest, made_at)
-
-    def save(self, now: datetime) -> None:
-        """Add those made since the last time to the table; call within the transaction that they serve."""
-        self.drop_derived()
-        made = self.keys() - self._saved
-        if made:
-            with self._db.appender("salts") as salts:
-                salts.append_rows((_EPOCH_DAY + timedelta(days=day), self[day], now) for day in made)
-            self._saved |= made
-            self._oldest = min(self._oldest, now)
-
-    def forget(self, until: datetime) -> bool:
-        """Forget what was made until then; whether there was any."""
-        if self._oldest > until:
-            return False
-        self._db.execute("DELETE FROM salts WHERE made_at <= ?", [until])
-        self.load()
-        return True
-
-
-class _EventIds:
-    """The table `event_ids`: what tells an event that is sent again from a new one."""
-
-    def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
-        self._db = db
-
-    def look_up(self, keys: Collection[int]) -> dict[int, SeenId]:
-        """What the table knows of `keys`; call within the transaction that they serve."""
-        if not keys:
-            return {}
-        return {
-            key: SeenId(seen_at, sender or 0)
-            for key, seen_at, sender in self._db.execute(
-                "SELECT id, max(seen_at), arg_max(sender, seen_at) FROM event_ids "
-                "WHERE id IN (SELECT unnest(?::HUGEINT[])) GROUP BY id",
-                [list(keys)],
-            ).fetchall()
-        }
-
-    def save(self, new: Mapping[int, SeenId]) -> None:
-        """Add those that were new; call within the same transaction."""
-        if new:
-            with self._db.appender("event_ids") as ids:
-                ids.append_rows([(key, *seen) for key, seen in new.items()])
-
-    def forget(self, until: datetime) -> None:
-        self._db.execute("DELETE FROM event_ids WHERE seen_at <= ?", [until])
 
 
 def _path_of(db: duckdb.DuckDBPyConnection) -> Path:

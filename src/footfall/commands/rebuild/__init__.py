@@ -1,0 +1,1 @@
+"""`footfall rebuild`: the database made anew, from what else holds its contents."""
