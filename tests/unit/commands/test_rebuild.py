@@ -631,7 +631,7 @@ def test_a_database_that_somebody_has_open_is_left_alone(site: Site) -> None:
     assert ["/a"] == site.paths()
 
 
-@pytest.mark.parametrize("call", ["footfall.commands.rebuild.sync", "os.link", "os.replace"])
+@pytest.mark.parametrize("call", ["footfall.commands.rebuild.replacement.sync", "os.link", "os.replace"])
 def test_a_step_that_fails_leaves_the_old_database(site: Site, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     """The error says what failed; the disk is given back, and the next rebuild succeeds."""
     site.receive(hit("a"), hit("b"))

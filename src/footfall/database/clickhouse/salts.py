@@ -1,4 +1,8 @@
-"""Salts that all processors of a ClickHouse database share."""
+"""Salts that all processors of a ClickHouse database share.
+
+They agree on a day's salt by its token: of two that are made at once, one is stored. A salt is forgotten 48 hours after
+it was made. Its text is overwritten, and leaves the disk a minute later.
+"""
 
 import secrets
 from collections.abc import Callable

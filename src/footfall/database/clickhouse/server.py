@@ -1,11 +1,11 @@
 """A connection to a ClickHouse database: queries, inserts that take place once, and what errors mean.
 
-An insert is one part: it is there whole or not at all, in one partition, whatever the server is asked to gather. An
-answer means that the rows are synced to the disk, which MergeTree leaves to a setting of the table.
+An insert is one part: its rows are stored together or not at all, whatever the server has been told to gather. When it
+is answered, the rows are synced to the disk, which MergeTree leaves to a setting of the table.
 
-An insert has a token, and a token that a table has seen (it remembers the last 10,000) makes an insert do nothing. A
-server without replicas notes the token and then puts the rows in their place. Killed in between, it knows a token
-without rows, and drops whatever comes with it for good: a dead token, which `insert_once` finds out.
+An insert has a token. A table remembers its last 10,000 tokens, and an insert with one of them does nothing. A server
+without replicas notes the token first and then stores the rows. If it is killed in between, it knows a token without
+rows, and drops whatever comes with it, for good. `insert_once` finds such a *dead* token and uses the next.
 """
 
 import logging
@@ -188,9 +188,9 @@ class ClickhouseDatabase:
             columns: see there.
             rows: see there.
             token: the same for all, in whatever process, that would add these rows.
-            look: gives what is there of them, false for nothing. A token after which nothing is there is dead, for all
-                and for ever, so the next is tried, which is the same for all again. But replicas agree on token and
-                rows in one step, and the one that is asked may not have the rows yet.
+            look: gives what is there of them; something false for nothing. After a dead token nothing ever is, so the
+                next one is used, which is the same for all again. Replicas have no dead tokens, but the one that is
+                asked may not have the rows yet.
         """
         for number in range(_MAX_DEAD + 1):
             self.insert(table, columns, rows, f"{token}:{number}" if number else token)

@@ -1,27 +1,24 @@
-"""The database in ClickHouse: rows that are inserted once, whoever inserts them and however often.
+"""The sink that fills a ClickHouse database, with each row once, whoever inserts it and however often.
 
-There is no transaction that holds rows and position, so three things make it exact:
+There is no transaction that could hold rows and position. For each source the sink *inserts* rows as one part, *counts*
+what is there behind the position, and then *moves* the position; so a position may be behind the rows, but is never
+ahead of them. docs/architecture.md says what can go wrong at each step; here is what each rests on:
 
-- **An insert is one part with the token `source:sequence`**, where the sequence is the position that it starts from. So
-  of all inserts that start from one position, by whatever process, delayed or repeated, one takes place.
-- **It is counted, and the position is moved after that**: a position may be behind the rows, but never before them.
-  Where nothing is found the token was dead (`clickhouse_database`), and the next is tried. Where the count is not what
-  was inserted somebody else writes, too: nothing is moved, and the next call looks again. With replicas, where no token
-  is dead and the one that is asked may be late, the first insert is counted, and one with event ids.
-- **Who writes for a source the first time looks what is there past its position**, after inserts of earlier processes
-  are at their end. Batches that are found are accounted for, not inserted.
+- **Insert.** The token is `source:position`, where the position is the one that the rows follow. So of all inserts that
+  follow one position, by whatever process, late or repeated, one takes place. A table forgets a token after 10,000
+  others; so where there may be other processors, the position is read once more just before an insert. An insert that
+  is cut off while it is sent is given up by the server.
+- **Count.** Where nothing is found, the token is dead, and `insert_once` tries the next. Where something else is found
+  than what was inserted, somebody else writes: nothing is moved, and the next call looks again. With replicas no token
+  is dead, and the replica that is asked may be late. There only the first insert of a source is counted, and inserts
+  with event ids.
+- **Look.** The first write for a source ends inserts of earlier processes, then counts what is there behind the
+  position. Batches that it finds are accounted for and not inserted. After any error it is not known what has
+  happened, so the next call begins with a look.
 
-A token is forgotten when others have inserted thousands since, and a machine may sleep for so long. So, where there may
-be others, the position is looked at once more just before an insert. One that is cut off while it is sent is given up.
-
-Any error leaves open what has happened, so the next call begins as a new process does.
-
-Two processors that are given the same event id at the same moment may not see each other's row. Both look again after
-they have inserted, so the later one finds the other; the row that was received later, or else has the greater source
-and sequence, is then noted in `doubles`, and reports leave it out. In the ledger it counts as written.
-
-A salt is agreed on by its token, too. It is forgotten 48 hours after it was made: its text is overwritten, and leaves
-the disk a minute later.
+**Event ids.** Two processors that get the same event id at the same moment may not see each other's row. Both look
+again after they have inserted, so whoever is later finds both rows. The one that was received later, or else has the
+greater source and sequence, is noted in `doubles`, and reports leave it out. In the ledger it counts as written.
 """
 
 import time
