@@ -160,16 +160,28 @@ def test_what_is_not_plainly_local_reads_no_report(served: Footfall, request_: b
     assert b"ssh -L" in answer.body
 
 
-def test_a_short_token_is_refused_on_a_public_address(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [("serve",), ("run", "collector")])
+def test_a_short_token_is_refused_on_a_public_address(tmp_path: Path, command: tuple[str, ...]) -> None:
     """Whoever reaches the port can try tokens, so one that can be guessed stops the start, and the text helps."""
     footfall = Footfall(tmp_path, FOOTFALL__COLLECTOR__HOST="0.0.0.0", FOOTFALL__REPORTING__TOKEN="fifteen-letters")
 
-    result = footfall.command("serve")
+    result = footfall.command(*command)
 
     assert 2 == result.returncode
     assert "reporting.token" in result.stderr
     assert "openssl rand -hex 24" in result.stderr
     assert "fifteen-letters" not in result.stderr
+
+
+def test_a_public_collector_without_a_token_tells_nobody_else_its_state(tmp_path: Path) -> None:
+    """It makes no reports and may start without one; its ledger is for this machine all the same."""
+    footfall = Footfall(tmp_path, FOOTFALL__COLLECTOR__HOST="0.0.0.0")
+    try:
+        footfall.start("run", "collector")
+        assert 200 == httpx.get(footfall.url + "/ledger").status_code
+        assert 403 == httpx.get(footfall.url + "/ledger", headers={"Host": "stats.example.com"}).status_code
+    finally:
+        footfall.kill()
 
 
 def test_trusting_every_address_is_refused(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """The roles of a service: what each is called, where it answers, and which settings it can't do without."""
 
 import importlib.util
+import logging
 from typing import Final
 
 from footfall.errors import BadSettingError, BadUsageError
 from footfall.extras import how_to_install
 from footfall.queue.broker import drivers
 from footfall.settings import Settings, is_loopback
+from footfall.status.socket_owner import tells_owners
 
 COLLECTOR: Final = "collector"
 STORAGE: Final = "storage"
@@ -16,6 +18,8 @@ ROLES: Final = (COLLECTOR, STORAGE, PROCESSOR, REPORTING)
 
 _MIN_TOKEN_LENGTH: Final = 16
 """Of `reporting.token`, where more than this machine can try it."""
+
+_log = logging.getLogger(__name__)
 
 
 def monitor_port(settings: Settings, roles: tuple[str, ...]) -> int | None:
@@ -42,8 +46,10 @@ def validate(settings: Settings, roles: tuple[str, ...]) -> None:
         raise BadUsageError(
             "DuckDB lets one process in only, so reporting and processor run together: footfall run processor reporting"
         )
-    if REPORTING in roles or monitor_port(settings, roles) is not None:
-        _validate_token(_reports_host(settings, roles), settings.reporting.token)
+    has_port = monitor_port(settings, roles) is not None
+    if has_port or COLLECTOR in roles or REPORTING in roles:
+        is_needed = has_port or REPORTING in roles
+        _validate_token(_reports_host(settings, roles), settings.reporting.token, is_needed=is_needed)
 
 
 def _reports_host(settings: Settings, roles: tuple[str, ...]) -> str:
@@ -52,10 +58,17 @@ def _reports_host(settings: Settings, roles: tuple[str, ...]) -> str:
     return settings.reporting.host if REPORTING in roles else settings.monitor.host
 
 
-def _validate_token(host: str, token: str | None) -> None:
+def _validate_token(host: str, token: str | None, *, is_needed: bool) -> None:
     if is_loopback(host):
+        if token is None and not tells_owners():
+            _log.warning(
+                "reports answer nobody: no token is set, and the kernel does not tell which user opened a connection "
+                "(sock_diag, in its module tcp_diag). Set reporting.token"
+            )
         return
     if token is None:
+        if not is_needed:
+            return  # a collector alone tells nothing but its state, and that nobody beyond this machine
         raise BadSettingError(
             f"reporting.token: reports would be open to everybody who can reach {host}. Set a long "
             "random one (FOOTFALL__REPORTING__TOKEN=…), or listen on 127.0.0.1."

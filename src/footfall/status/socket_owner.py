@@ -54,3 +54,12 @@ def socket_owner(holder: tuple[str, int], other: tuple[str, int]) -> int | None:
     # Where there is no such connection, the kernel gives a listener on that port. A socket that no process has any more
     # has no inode, and its user id would be root's.
     return uid if found == ports and inode else None
+
+
+def tells_owners() -> bool:
+    """Whether the kernel tells here who has opened a connection."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+    ):
+        return socket_owner(client.getsockname(), server.getsockname()) is not None

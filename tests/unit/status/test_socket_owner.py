@@ -3,7 +3,7 @@ import socket
 
 import pytest
 
-from footfall.status.socket_owner import socket_owner
+from footfall.status.socket_owner import socket_owner, tells_owners
 
 STRANGER = 65_534
 LOOPBACK = [
@@ -65,3 +65,11 @@ def test_a_listener_is_not_taken_for_a_connection() -> None:
 def test_no_such_connection(end: tuple[str, int]) -> None:
     """What is not on this machine has no owner here, and nothing is an error."""
     assert socket_owner(end, ("127.0.0.1", 2)) is None
+
+
+def test_whether_the_kernel_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system without `sock_diag` tells nothing about any connection, and that is no error."""
+    assert tells_owners()
+
+    monkeypatch.setattr(socket, "AF_NETLINK", 9_999)
+    assert not tells_owners()
