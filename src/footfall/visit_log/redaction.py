@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, Literal, get_args
 
-from footfall.entry import Hit
 from footfall.visit_log.line import format_line
 
 Addresses = Literal["whole", "truncated", "none"]
@@ -29,7 +28,7 @@ def line_format(addresses: Addresses, queries: Queries) -> LineFormat:
     def format_redacted(received_ns: int, referrer: bytes, user_agent: bytes, address: str) -> str:
         kept = address if addresses == "whole" else truncated(address) if addresses == "truncated" else None
         if queries == "strip":
-            referrer = referrer.partition(b"?")[0].partition(b"#")[0]
+            referrer = without_query(referrer)
         return format_line(received_ns, referrer, user_agent, kept)
 
     return format_redacted
@@ -41,10 +40,9 @@ LINE_FORMATS: Final = [
 """All that a line may have been written by."""
 
 
-def possible_lines(hit: Hit) -> set[str]:
-    """Every line that may have been written of a hit with an address, whatever the settings were."""
-    assert hit.address is not None
-    return {line(hit.received_ns, hit.referrer, hit.user_agent, hit.address) for line in LINE_FORMATS}
+def without_query(referrer: bytes) -> bytes:
+    """A referrer up to its query or fragment."""
+    return referrer.partition(b"?")[0].partition(b"#")[0]
 
 
 @lru_cache(maxsize=8_192)

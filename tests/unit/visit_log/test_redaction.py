@@ -2,9 +2,8 @@
 
 import pytest
 
-from footfall.entry import Hit
 from footfall.visit_log.line import format_line, parse_line
-from footfall.visit_log.redaction import Addresses, Queries, line_format, possible_lines, truncated
+from footfall.visit_log.redaction import Addresses, Queries, line_format, truncated
 
 PAGE = b"https://shop.example/reset"
 
@@ -53,13 +52,3 @@ def test_a_line_holds_what_it_was_told_to(
 def test_nothing_is_left_out_unless_that_was_asked_for() -> None:
     """By default a line is made without any further step."""
     assert format_line is line_format("whole", "keep")
-
-
-@pytest.mark.parametrize(("referrer", "count"), [(PAGE, 3), (PAGE + b"?token=1", 6), (b"", 3), (b"?", 6)])
-def test_a_hit_is_known_by_each_line_that_may_be_its_own(referrer: bytes, count: int) -> None:
-    """Whatever the settings were when it was written."""
-    lines = possible_lines(Hit(0, "203.0.113.77", referrer, b"curl/8.0"))
-
-    assert count == len(lines)
-    assert format_line(0, referrer, b"curl/8.0", "203.0.113.77") in lines
-    assert format_line(0, referrer.partition(b"?")[0], b"curl/8.0", None) in lines

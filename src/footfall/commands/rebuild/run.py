@@ -189,12 +189,11 @@ class _Rebuild:
         number = consumed = 0
         try:
             for number, line in enumerate(lines_in(log), 1):
-                if not retained.take(line):
-                    hit = hit_of(line, sites)
-                    if hit is None:
-                        self._report.malformed.setdefault(log.path, Skipped()).add(number)
-                    else:
-                        hits.append(hit)
+                hit = hit_of(line, sites)
+                if hit is None:
+                    self._report.malformed.setdefault(log.path, Skipped()).add(number)
+                elif not retained.take(line, hit):
+                    hits.append(hit)
                 if number % _CHUNK_ROWS == 0:
                     _write_hits(sink, hits)
                     hits = []
