@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest.register_assert_rewrite("clickhouse_server", "harness", "oracle", "visit_batches")
+pytest.register_assert_rewrite("clickhouse_server", "harness", "oracle", "visit_batches", "web_api")
 
 from clickhouse_server import ClickhouseServer  # noqa: E402 - as below
 from harness import Footfall, free_port  # noqa: E402 - after its asserts are registered to be explained
