@@ -7,6 +7,7 @@ Nothing here reads or writes anything, so that a database can be made anew from 
 - **Site**: the one given; for a hit without one, the host of its referrer, which is the page that shows the image.
 - **Path**: the page (`footfall.database.page`) that the path given names; for a hit without one, the referrer's page;
   `/` for any other page view, and the empty text for an event of another type, which need not belong to a page.
+- **Campaign**: what the query of the page's address says (`utm_source` and its like).
 - **Visitor**: 128 bits. With a user id, a hash of site and user id, so that it holds for as long as the id does.
   Without one, a hash of site, address and user agent, keyed with a secret salt that holds for one UTC day. Ids of two
   sites, and without a user id those of two days, can't be linked. The address goes nowhere else.
@@ -27,7 +28,7 @@ from typing import Final
 import msgspec
 import ua_parser
 
-from footfall.database.page import page_of
+from footfall.database.page import NO_CAMPAIGN, Campaign, campaign_of, page_of
 from footfall.database.schema import Row
 from footfall.entry import (
     MAX_PATH,
@@ -193,6 +194,7 @@ def enrich(entry: Entry, salts: Mapping[int, bytes], settings: DatabaseSettings 
             occurred_us = entry.occurred_us
         if entry.props:
             props = msgspec.json.encode(entry.props).decode()
+    campaign = _campaign(path, referrer, host)
     if path:
         path = page_of(path[:MAX_PATH], keep_query=settings.path_queries == "keep")[:MAX_PATH]
     user_agent = entry.user_agent[:MAX_USER_AGENT_BYTES]
@@ -217,6 +219,7 @@ def enrich(entry: Entry, salts: Mapping[int, bytes], settings: DatabaseSettings 
         system,
         device,
         props,
+        *campaign,
     )
 
 
@@ -224,6 +227,12 @@ def _site_and_path(hit: Hit, referrer: str) -> tuple[str, str]:
     """What a hit does not name is told by the page that shows the image: its referrer."""
     host = "" if hit.site_id and hit.path else host_in(referrer)
     return hit.site_id or host, hit.path or (referrer if host else "/")
+
+
+def _campaign(path: str, referrer: str, host: str | None) -> Campaign:
+    """That of the page's address, which for the image is its referrer, too."""
+    campaign = campaign_of(path)
+    return campaign_of(referrer) if campaign is NO_CAMPAIGN and host is None else campaign
 
 
 @lru_cache(maxsize=2_048)

@@ -3,17 +3,26 @@
 A client may write a page as `/pricing`, `pricing`, `/pricing?ref=mail#team` or `https://example.com/pricing`. All of
 these are `/pricing`: scheme, host, query and fragment are left off, and a path begins with `/`. With
 `database.path_queries` = `keep` the query stays, for sites whose pages are told apart by it, as in `/item?id=7`; but
-not its campaign parameters, which say how somebody came to the page and not which one it is.
+not its campaign parameters (`utm_source` and its like), which say how somebody came to the page and not which one it
+is. They have columns of their own.
 
 Letters, percent-encoding and a slash at the end stay as they are: to a server these may be different pages.
 """
 
 import re
 from typing import Final
+from urllib.parse import unquote_plus
 
 _ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 """Scheme and host of an absolute address, RFC 3986, section 3."""
 _CAMPAIGN: Final = "utm_"
+_CAMPAIGN_PARAMETERS: Final = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
+_MAX_CAMPAIGN: Final = 255
+"""Characters of one parameter."""
+
+Campaign = tuple[str | None, str | None, str | None, str | None, str | None]
+"""The parameters `utm_source`, `utm_medium`, `utm_campaign`, `utm_term` and `utm_content`."""
+NO_CAMPAIGN: Final[Campaign] = (None, None, None, None, None)
 
 
 def page_of(path: str, *, keep_query: bool) -> str:
@@ -28,3 +37,17 @@ def page_of(path: str, *, keep_query: bool) -> str:
         kept = "&".join(part for part in query.split("&") if part and not part.lower().startswith(_CAMPAIGN))
         return f"{page}?{kept}" if kept else page
     return page
+
+
+def campaign_of(address: str) -> Campaign:
+    """What the query of an address or a path says of the campaign that led there; of a repeated parameter the first."""
+    query = address.partition("#")[0].partition("?")[2]
+    if _CAMPAIGN not in query.lower():
+        return NO_CAMPAIGN
+    found: dict[str, str] = {}
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        if value:
+            found.setdefault(name.lower(), unquote_plus(value)[:_MAX_CAMPAIGN])
+    source, medium, campaign, term, content = (found.get(name) for name in _CAMPAIGN_PARAMETERS)
+    return source, medium, campaign, term, content

@@ -85,6 +85,11 @@ EVENTS: Final = (
     Column("os", LABEL, "the operating system's family, from the user agent", is_optional=True),
     Column("device", LABEL, "`desktop`, `mobile`, `tablet` or `bot`; `NULL` if unknown", is_optional=True),
     Column("props", JSON, "as it was sent, JSON: `props ->> 'plan'`", is_optional=True),
+    Column("utm_source", LABEL, "of the campaign that led to the page, from its address", is_optional=True),
+    Column("utm_medium", LABEL, "likewise", is_optional=True),
+    Column("utm_campaign", LABEL, "likewise", is_optional=True),
+    Column("utm_term", LABEL, "likewise", is_optional=True),
+    Column("utm_content", LABEL, "likewise", is_optional=True),
 )
 """The columns, in the order of a `Row`."""
 
@@ -96,6 +101,11 @@ Row = tuple[
     str,
     str,
     int,
+    str | None,
+    str | None,
+    str | None,
+    str | None,
+    str | None,
     str | None,
     str | None,
     str | None,

@@ -97,6 +97,7 @@ def test_an_export_is_text_that_others_can_read(database: duckdb.DuckDBPyConnect
         "os": "Linux",
         "device": "desktop",
         "props": None,
+        **dict.fromkeys(("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")),
     } == hit
     assert ("0001-01-01T00:00:00Z", "Google", {"plan": "free", "x": 1.5, "none": None}) == (
         event["time"],

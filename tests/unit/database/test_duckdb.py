@@ -189,7 +189,7 @@ def test_an_event_is_stored_in_full(path: Path) -> None:
         b"Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0",
         "my-blog",
         "signup",
-        path="/join",
+        path="/join?utm_source=mail&utm_medium=letter&utm_campaign=may&utm_term=a&utm_content=b",
         user_id="user-42",
         occurred_us=-1,
         referrer="https://www.google.com/",
@@ -211,6 +211,7 @@ def test_an_event_is_stored_in_full(path: Path) -> None:
             "Linux",
             "desktop",
             '{"plan":"free"}',
+            *("mail", "letter", "may", "a", "b"),
         ] == values
         assert [("free", visitor)] == rows(database, "SELECT props->>'plan', visitor FROM events")
 

@@ -14,6 +14,7 @@ from footfall.settings import DatabaseSettings
 
 NOON = datetime(2025, 11, 12, 12, 0, 0, 250_000)  # noqa: DTZ001 - rows hold UTC without saying so
 NOON_NS = int(NOON.replace(tzinfo=UTC).timestamp() * 1_000) * 1_000_000
+UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
 DAY_NS = 24 * 60 * 60 * 1_000_000_000
 TODAY = NOON_NS // DAY_NS
 SALTS = {TODAY + days: bytes([days]) * SALT_BYTES for days in range(10)}
@@ -66,6 +67,7 @@ def test_a_hit_becomes_a_page_view_with_all_that_its_headers_tell() -> None:
         "os": "Windows",
         "device": "desktop",
         "props": None,
+        **dict.fromkeys(UTM),
     } == row
 
 
@@ -108,6 +110,7 @@ def test_an_event_keeps_its_own_time_type_and_props() -> None:
         "os": "Windows",
         "device": "desktop",
         "props": '{"plan":"free","näive":true}',
+        **dict.fromkeys(UTM),
     } == row
 
 
@@ -205,6 +208,41 @@ def test_queries_can_tell_pages_apart(written: str, page: str) -> None:
     of_hits = [enrich(entry, SALTS, keep) for entry in (hit(path=written), hit(b"https://example.com/" + b"item?id=7"))]
 
     assert [page, "/item?id=7"] == [row[NAMES.index("path")] for row in of_hits if not isinstance(row, Skip)]
+
+
+CAMPAIGN = "utm_source=mail&UTM_Medium=news+letter&x=1&utm_campaign=m%C3%A4rz&utm_term=&utm_source=second"
+NEWSLETTER = ("mail", "news letter", "märz", None, None)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        hit(f"https://blog.example/a?{CAMPAIGN}#top".encode()),
+        hit(f"https://blog.example/a?{CAMPAIGN}".encode(), path="/a"),
+        hit(b"https://news.example/?utm_source=other", path=f"/a?{CAMPAIGN}"),
+        hit(b"https://news.example/?utm_source=other", path=f"/a?{CAMPAIGN}", host=""),
+        Event(NOON_NS, None, b"", "my-blog", "page_view", path=f"https://blog.example/a?{CAMPAIGN}"),
+    ],
+)
+def test_a_campaign_is_kept_whatever_becomes_of_the_query(entry: Entry, *, keep: bool) -> None:
+    """It is in the page's address, which for the image is its referrer; the first of two counts, and none is empty."""
+    settings = DatabaseSettings(path_queries="keep" if keep else "strip")
+    row = enrich(entry, SALTS, settings)
+    assert not isinstance(row, Skip)
+    named = dict(zip(NAMES, row, strict=True))
+    assert NEWSLETTER == tuple(named[name] for name in UTM)
+    assert named["path"] in {"/a", "/a?x=1"}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [hit(b"https://news.example/?utm_source=x", host="", path="/"), hit(path="/?a=utm_")],
+)
+def test_a_campaign_of_another_page_is_none(entry: Entry) -> None:
+    """Of an imported line, the referrer is the page before."""
+    row = row_of(entry)
+    assert [None] * 5 == [row[name] for name in UTM]
 
 
 @pytest.mark.parametrize(("event_type", "path"), [("page_view", "/"), ("signup", "")])

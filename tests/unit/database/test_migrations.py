@@ -120,6 +120,8 @@ def test_a_database_of_the_first_format_is_migrated(
         f"{path}: migration to format 2: done",
         f"{path}: migration to format 3: an event id that comes from another address is told apart",
         f"{path}: migration to format 3: done",
+        f"{path}: migration to format 4: the campaign that led to a page has columns",
+        f"{path}: migration to format 4: done",
     ] == [record.message.partition(" in ")[0] for record in caplog.records]
 
 

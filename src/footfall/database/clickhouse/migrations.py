@@ -146,9 +146,22 @@ def _add_sender(database: ClickhouseDatabase, progress: Progress) -> None:
     progress(1.0)
 
 
+def _add_campaign(database: ClickhouseDatabase, progress: Progress) -> None:
+    """The query that said it was dropped, so what is there already has none."""
+    ddl = database.ddl
+    for table in dict.fromkeys((ddl.local_events, "events")):
+        for column in ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content"):
+            database.run(
+                f"ALTER TABLE {database.name}.{table}{ddl.everywhere} "
+                f"ADD COLUMN IF NOT EXISTS {column} LowCardinality(String)"
+            )
+    progress(1.0)
+
+
 MIGRATIONS: Final = (
     Migration(2, "times of receipt are kept to the second, once", _forget_receipt),
     Migration(3, "an event id that comes from another address is told apart", _add_sender),
+    Migration(4, "the campaign that led to a page has columns", _add_campaign),
 )
 """Ascending, without a gap."""
 

@@ -62,9 +62,17 @@ def _add_sender(connection: duckdb.DuckDBPyConnection, progress: Progress) -> No
     progress(1.0)
 
 
+def _add_campaign(connection: duckdb.DuckDBPyConnection, progress: Progress) -> None:
+    """The query that said it was dropped, so what is there already has none."""
+    for column in ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content"):
+        connection.execute(f"ALTER TABLE events ADD COLUMN {column} VARCHAR")
+    progress(1.0)
+
+
 MIGRATIONS: Final = (
     Migration(2, "times of receipt are kept to the second, once", _forget_receipt),
     Migration(3, "an event id that comes from another address is told apart", _add_sender),
+    Migration(4, "the campaign that led to a page has columns", _add_campaign),
 )
 """Ascending, without a gap."""
 
