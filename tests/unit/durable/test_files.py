@@ -144,6 +144,7 @@ def test_failure_leaves_what_was_there(tmp_path: Path) -> None:
 OPENERS = {
     "commands/logfile.py": "reads a file that somebody has named",
     "config.py": "reads a file that somebody has named",
+    "extras.py": "reads how the program was installed",
     "failpoint.py": "makes a test's marker",
     "processes/listeners.py": "opens a directory and a socket",
     "web/api.py": "reads what was installed with the program",
