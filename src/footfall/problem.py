@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -10,6 +10,20 @@ from msgspec import Struct
 from footfall.wording import allowed_values
 
 CONTENT_TYPE = "application/problem+json"
+
+INVALID: Final = "invalid"
+"""What the ledger counts an event as that is not what it should be."""
+_REASONS: Final = {
+    400: "malformed",
+    408: "timed_out",
+    413: "too_large",
+    415: "content_type",
+    422: INVALID,
+    431: "head_too_large",
+    500: "error",
+    501: "unsupported",
+    503: "overloaded",
+}
 
 _RENAMED = {413: "Content Too Large", 422: "Unprocessable Content"}
 """As RFC 9110 has them; older Pythons know the names before it."""
@@ -29,17 +43,25 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
         status: the HTTP status.
         detail: one sentence for a person.
         field_errors: the fields concerned, each with what was expected.
-        reason: what the ledger counts it as; None where the status says enough.
+        reason: what the ledger counts a request as that is refused for it.
+        retry_after_s: how long to wait before trying again; None where that would not help, or is not known.
     """
 
     def __init__(
-        self, status: int, detail: str, field_errors: Sequence[FieldError] = (), *, reason: str | None = None
+        self,
+        status: int,
+        detail: str,
+        field_errors: Sequence[FieldError] = (),
+        *,
+        reason: str | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.field_errors = list(field_errors)
-        self.reason = reason
+        self.retry_after_s = retry_after_s
+        self.reason = reason or _REASONS.get(status, "malformed")
 
     def body(self, **extensions: object) -> bytes:
         """The document; `extensions` are members of its own kind (RFC 9457, section 3.2)."""

@@ -5,7 +5,9 @@ import json
 import httpx
 import pytest
 
-from footfall.entry import MAX_EVENT_ID, MAX_EVENTS, MAX_EVENTS_BYTES
+from footfall.collector.protocols.event_body import MAX_EVENTS
+from footfall.collector.protocols.footfall import MAX_EVENTS_BYTES
+from footfall.entry import MAX_EVENT_ID
 from harness import Footfall
 
 VIEW = {"site_id": "many", "event_type": "page_view"}

@@ -16,11 +16,14 @@ from typing import Any, NamedTuple, Self
 import uvloop
 
 from footfall.collector.address import ClientAddress
+from footfall.collector.connection import Connection
 from footfall.collector.endpoints import Endpoints
-from footfall.collector.http import Connection, Server
 from footfall.collector.intake import Intake
+from footfall.collector.protocols import routes
 from footfall.collector.reports import ReportRequests
+from footfall.collector.server import Server
 from footfall.queue.local.store import LocalQueue
+from footfall.settings import CollectorSettings
 from footfall.status.access import ReportAccess
 from footfall.status.service import ServiceStatus
 from raw_http import Answer, post
@@ -114,7 +117,7 @@ class Errors(logging.Handler):
     """What a log must not hold, and what nobody caught."""
 
     def __init__(self) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(logging.ERROR)
         self.found: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -170,11 +173,11 @@ class Fuzzed:
         self._intake = Intake(self._queue, on_failed=lambda error: self._errors.found.append(repr(error)))
         endpoints = Endpoints(
             self._intake,
+            routes(CollectorSettings(max_body_bytes=MAX_BODY_BYTES)),
             addresses=ClientAddress([]),
             reports=ReportRequests(
                 ReportAccess(None), ServiceStatus(self._status_reader.state, sinks=(), checks={}), None
             ),
-            max_body_bytes=MAX_BODY_BYTES,
         )
         self._server = Server(endpoints, max_connections=100)
         await self._server.start(socket.create_server(("127.0.0.1", 0)))

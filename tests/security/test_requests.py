@@ -1,5 +1,6 @@
 """Requests made to confuse: each is answered in HTTP, counted, and leaves no traceback on the log."""
 
+import gzip
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -230,3 +231,45 @@ def test_other_purposes_are_views(collector: Footfall, line: bytes) -> None:
 def test_answers_tell_a_browser_not_to_sniff(collector: Footfall, path: str) -> None:
     """`X-Content-Type-Options: nosniff`, as the reports have it."""
     assert "nosniff" == httpx.get(collector.url + path).headers["x-content-type-options"]
+
+
+# Compressed bodies.
+
+
+def compressed(body: bytes, *lines: bytes, target: bytes = b"/event", coding: bytes = b"gzip") -> bytes:
+    return post(gzip.compress(body), b"Content-Encoding: " + coding, *lines, target=target)
+
+
+def test_compressed_bodies_are_taken(collector: Footfall) -> None:
+    """One event or many, of known length or in chunks, offered an upgrade or not."""
+    many = b"\n".join([EVENT] * 50)
+    chunks = bodyless(b"/event", b"Content-Encoding: gzip", b"Transfer-Encoding: chunked", *UPGRADE)
+    chunks += b"".join(chunk(part) for part in (gzip.compress(EVENT)[:10], gzip.compress(EVENT)[10:], b"")) + b"\r\n"
+
+    wires = [compressed(EVENT, coding=b"x-gzip"), chunks, compressed(many, CLOSE, target=b"/events")]
+    seen = Exchange(collector, *wires)
+
+    assert ([202, 202, 202], 52, {}) == (seen.statuses(), seen.received, seen.refused)
+
+
+@pytest.mark.parametrize(
+    ("wire", "status", "reason"),
+    [
+        (compressed(EVENT.ljust(65_537), CLOSE), 413, "too_large"),
+        (compressed(b" " * 50_000_000, CLOSE), 413, "too_large"),
+        (compressed(b" " * 1_048_577, CLOSE, target=b"/events"), 413, "too_large"),
+        (compressed(EVENT, CLOSE, coding=b"br"), 415, "content_encoding"),
+        (post(EVENT, b"Content-Encoding: gzip", CLOSE), 400, "content_encoding"),
+        (post(gzip.compress(EVENT)[:-3], b"Content-Encoding: gzip", CLOSE), 400, "content_encoding"),
+        (compressed(b"{", CLOSE), 400, "not_json"),
+    ],
+    ids=["one more", "a bomb", "many", "another coding", "not gzip", "cut off", "not JSON"],
+)
+def test_compressed_bodies_are_bounded_by_what_they_hold(
+    collector: Footfall, wire: bytes, status: int, reason: str
+) -> None:
+    """What is refused says why, and is counted by its reason."""
+    seen = Exchange(collector, wire)
+
+    assert ([status], 0, {reason: 1}) == (seen.statuses(), seen.received, seen.refused)
+    assert json.loads(seen.answers[0].body)["detail"]

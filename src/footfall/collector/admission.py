@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from footfall.entry import Event, Hit
+from footfall.entry import Entry, Event
 from footfall.problem import FieldError, Problem
 from footfall.referrer import host_of
 from footfall.settings import Settings
@@ -65,20 +65,15 @@ class Admission:
                 reason=PRIVACY_SIGNAL,
             )
 
-    def reason_against(self, headers: Headers, hit: Hit) -> str | None:
-        """Why a hit is not taken, or None: its answer is the image, whatever the reason."""
-        try:
-            self.check_visitor(headers)
-            if self._sites is not None:
-                self._check_site(headers, hit.site_id or host_of(hit.referrer))
-        except Problem as problem:
-            return problem.reason
-        return None
-
-    def check_event(self, headers: Headers, event: Event) -> None:
+    def check(self, headers: Headers, entry: Entry) -> None:
         """Refuse what is not to be taken of a request that `check_visitor` has let pass."""
         if self._sites is not None:
-            self._check_site(headers, event.site_id)
+            site_id = entry.site_id if isinstance(entry, Event) else entry.site_id or host_of(entry.referrer)
+            self._check_site(headers, site_id)
+        if isinstance(entry, Event):
+            self._check_age(headers, entry)
+
+    def _check_age(self, headers: Headers, event: Event) -> None:
         if self._max_age_hours is not None and event.occurred_us is not None:
             age_ns = event.received_ns - event.occurred_us * 1_000
             if age_ns > self._max_age_hours * _HOUR_NS and not self._is_trusted(headers, event.address):

@@ -14,7 +14,7 @@ from typing import Final
 
 import httptools
 
-from footfall.collector.http import Reply
+from footfall.collector.connection import Reply
 from footfall.collector.message import Request, Response
 from footfall.problem import Problem
 

@@ -30,7 +30,7 @@ from queue import SimpleQueue
 from typing import Final
 
 from footfall.collector.shares import Shares
-from footfall.entry import Entry, Event, Hit, encode_entries
+from footfall.entry import Entry, encode_entries
 from footfall.errors import QueueBrokenError, QueueFullError
 from footfall.failpoint import Failpoint, reach
 from footfall.queue.local.store import LocalQueue
@@ -134,7 +134,7 @@ class Intake:
         """Call once, when `has_room` may be true again for a sender for which it is not."""
         self._on_room = call
 
-    def add_hit(self, hit: Hit, size: int, sender: str | None, done: Done | None = None) -> bool:
+    def add_hit(self, hit: Entry, size: int, sender: str | None, done: Done | None = None) -> bool:
         """Take a hit, or count why not.
 
         Args:
@@ -159,7 +159,7 @@ class Intake:
             self._commit_in(HIT_WAIT_S)
         return True
 
-    def add_events(self, events: Sequence[Event], size: int, sender: str | None, done: Done) -> None:
+    def add_events(self, events: Sequence[Entry], size: int, sender: str | None, done: Done) -> None:
         """Take events of `size` bytes in all, as `add_hit` does; `done` is called after their commit, or a refusal."""
         if not self._may_add(len(events), size, sender):
             done(Outcome.REFUSED)

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Final
 
 from footfall.problem import CONTENT_TYPE, Problem, phrase
+from footfall.rate_limit import retry_after
 
 _SLASH = ord("/")
 NOSNIFF: Final = {"x-content-type-options": "nosniff"}
@@ -40,7 +41,16 @@ class Response:
         headers = {**NOSNIFF, **(headers or {})}
         if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
             headers["retry-after"] = "1"
+        if problem.retry_after_s is not None:
+            headers["retry-after"] = retry_after(problem.retry_after_s)
         return cls(problem.status, problem.body(), CONTENT_TYPE, headers)
+
+    def extended(self, headers: Mapping[str, str]) -> "Response":
+        """The same with more header lines."""
+        response = Response(self.status, self.body)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        response._head = self._head + lines.encode("latin-1")
+        return response
 
     def wire(self, date: bytes, head_only: bool, close: bool) -> bytes:  # noqa: FBT001 - the hot path
         """The bytes to send; `date` is the header line."""

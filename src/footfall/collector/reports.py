@@ -2,8 +2,8 @@
 
 import asyncio
 
+from footfall.collector.connection import Reply
 from footfall.collector.forward import MAX_BODY_BYTES, Forwarder
-from footfall.collector.http import Reply
 from footfall.collector.message import Request, Response
 from footfall.collector.status import StatusReplies
 from footfall.problem import Problem

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Final
 
-from footfall.collector.http import Reply
+from footfall.collector.connection import Reply
 from footfall.collector.message import NOSNIFF, Request, Response
 from footfall.errors import FootfallError
 from footfall.problem import Problem

@@ -12,9 +12,10 @@ from footfall.collector.address import ClientAddress
 from footfall.collector.admission import admission_of
 from footfall.collector.endpoints import Endpoints
 from footfall.collector.forward import Forwarder
-from footfall.collector.http import Server
 from footfall.collector.intake import Intake
+from footfall.collector.protocols import routes
 from footfall.collector.reports import ReportRequests
+from footfall.collector.server import Server
 from footfall.processes.data_dir import open_queue
 from footfall.processes.file_limit import raise_file_limit
 from footfall.processes.roles import COLLECTOR, REPORTING
@@ -84,10 +85,9 @@ async def _collect(
     with service_status(settings, roles, checks, refusals=access.refusals) as status:
         endpoints = Endpoints(
             intake,
+            routes(settings.collector),
             addresses=ClientAddress(settings.collector.trusted_proxies),
             reports=ReportRequests(access, status, None if reports is None else Forwarder(str(reports))),
-            max_body_bytes=settings.collector.max_body_bytes,
-            pixel_url=settings.collector.pixel_url,
             admission=admission_of(settings, access.has_token),
             limiter=_limiter(settings.collector.rate_limit_per_minute),
         )

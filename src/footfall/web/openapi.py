@@ -6,7 +6,9 @@ import msgspec
 from msgspec import Struct
 
 from footfall import __version__
-from footfall.entry import MAX_EVENTS, MAX_EVENTS_BYTES, MAX_PATH, MAX_SITE_ID, MAX_USER_ID, EventBody, ManyAccepted
+from footfall.collector.protocols.event_body import MAX_EVENTS, EventBody
+from footfall.collector.protocols.footfall import MAX_EVENTS_BYTES, ManyAccepted
+from footfall.entry import MAX_PATH, MAX_SITE_ID, MAX_USER_ID
 from footfall.problem import CONTENT_TYPE, FieldError, phrase
 from footfall.status.ledger import Ledger
 from footfall.web.stats import StatsAnswer, StatsQuery

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from footfall.collector.admission import Admission, admission_of
-from footfall.entry import Event, Hit
+from footfall.entry import Entry, Event, Hit
 from footfall.problem import Problem
 from footfall.settings import CollectorSettings, Settings
 from footfall.sites import SiteSettings
@@ -26,10 +26,10 @@ def event(*, site_id: str = "my-blog", age_us: int | None = None) -> Event:
     return Event(NOW_US * 1_000, "192.0.2.1", b"", site_id, "page_view", occurred_us=occurred_us)
 
 
-def reason_against(rules: Admission, headers: dict[bytes, bytes], posted: Event) -> str | None:
+def reason_against(rules: Admission, headers: dict[bytes, bytes], entry: Entry) -> str | None:
     try:
         rules.check_visitor(headers)
-        rules.check_event(headers, posted)
+        rules.check(headers, entry)
     except Problem as problem:
         return problem.reason
     return None
@@ -74,7 +74,7 @@ def test_each_header_that_names_a_page_names_one_of_the_site(headers: dict[bytes
     rules = admission(only_known_sites=True)
     assert reason == reason_against(rules, headers, event())
     hit = Hit(NOW_US * 1_000, None, headers.get(b"referer", b""), b"", "my-blog")
-    assert reason == rules.reason_against(headers, hit)
+    assert reason == reason_against(rules, headers, hit)
 
 
 def test_a_rule_that_refuses_everything_is_told(caplog: pytest.LogCaptureFixture) -> None:

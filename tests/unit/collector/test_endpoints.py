@@ -16,10 +16,12 @@ import uvloop
 from costly import COSTLY
 from footfall.collector.address import ClientAddress
 from footfall.collector.endpoints import Endpoints
-from footfall.collector.http import Server
 from footfall.collector.intake import Intake
+from footfall.collector.protocols import routes
 from footfall.collector.reports import ReportRequests
+from footfall.collector.server import Server
 from footfall.queue.local.store import LocalQueue
+from footfall.settings import CollectorSettings
 from footfall.status.access import ReportAccess
 from footfall.status.service import ServiceStatus
 
@@ -45,9 +47,9 @@ def run(directory: Path, addresses: ClientAddress, main: Callable[[httpx.AsyncCl
         intake = Intake(queue, on_failed=fail)
         endpoints = Endpoints(
             intake,
+            routes(CollectorSettings()),
             addresses=addresses,
             reports=ReportRequests(ReportAccess(None), ServiceStatus(queue.state, sinks=(), checks={}), None),
-            max_body_bytes=65_536,
         )
         server = Server(endpoints, max_connections=100)
         listener = socket.create_server(("127.0.0.1", 0))

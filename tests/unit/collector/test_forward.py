@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -15,9 +15,11 @@ import pytest
 import uvloop
 
 from footfall.collector import forward
+from footfall.collector.application import Application
+from footfall.collector.connection import Connection, Reply
 from footfall.collector.forward import Forwarder
-from footfall.collector.http import Application, Connection, Reply, Server
 from footfall.collector.message import Request, Response
+from footfall.collector.server import Server
 from footfall.problem import Problem
 from raw_http import Answer, chunk, get, parse_answers
 
@@ -42,10 +44,10 @@ class Forwarding(Application):
         else:
             self._forwarder.forward(request, reply)
 
-    def max_body_bytes(self, path: bytes) -> int:  # noqa: ARG002 - the protocol's
+    def max_body_bytes(self, path: bytes) -> int:  # noqa: ARG002
         return forward.MAX_BODY_BYTES
 
-    def refuse(self, problem: Problem, path: bytes) -> Response:  # noqa: ARG002 - the protocol's
+    def refuse(self, problem: Problem, path: bytes, headers: Mapping[bytes, bytes]) -> Response:  # noqa: ARG002
         return Response.of(problem)
 
 

@@ -2,16 +2,18 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NoReturn
 
 import httpx
 import pytest
 import uvloop
 
-from footfall.collector.http import Application, Reply, Server
+from footfall.collector.application import Application
+from footfall.collector.connection import Reply
 from footfall.collector.message import Request, Response
 from footfall.collector.reports import ReportRequests
+from footfall.collector.server import Server
 from footfall.problem import Problem
 from footfall.status.access import ReportAccess
 from footfall.status.service import ServiceStatus
@@ -30,10 +32,10 @@ class Collector(Application):
     def handle(self, request: Request, reply: Reply) -> None:
         self._reports.answer(request, reply)
 
-    def max_body_bytes(self, path: bytes) -> int:  # noqa: ARG002 - the protocol's
+    def max_body_bytes(self, path: bytes) -> int:  # noqa: ARG002
         return 0
 
-    def refuse(self, problem: Problem, path: bytes) -> Response:  # noqa: ARG002 - the protocol's
+    def refuse(self, problem: Problem, path: bytes, headers: Mapping[bytes, bytes]) -> Response:  # noqa: ARG002
         return Response.of(problem)
 
 

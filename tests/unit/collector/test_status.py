@@ -3,14 +3,16 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import httpx
 import pytest
 import uvloop
 
-from footfall.collector.http import Application, Reply, Server
+from footfall.collector.application import Application
+from footfall.collector.connection import Reply
 from footfall.collector.message import Request, Response
+from footfall.collector.server import Server
 from footfall.collector.status import StatusReplies
 from footfall.errors import QueueFullError
 from footfall.problem import Problem
@@ -46,10 +48,10 @@ class Observing(Application):
         self.asked += 1
         self._status_replies.answer(request, reply)
 
-    def max_body_bytes(self, path: bytes) -> int:  # noqa: ARG002 - the protocol's
+    def max_body_bytes(self, path: bytes) -> int:  # noqa: ARG002
         return 0
 
-    def refuse(self, problem: Problem, path: bytes) -> Response:  # noqa: ARG002 - the protocol's
+    def refuse(self, problem: Problem, path: bytes, headers: Mapping[bytes, bytes]) -> Response:  # noqa: ARG002
         return Response.of(problem)
 
 

@@ -9,6 +9,7 @@ from openapi_spec_validator import validate
 from starlette.routing import Route
 
 from footfall import entry as event
+from footfall.collector.protocols.event_body import parse_event
 from footfall.database.query import Figures, Query
 from footfall.database.reports import Reports
 from footfall.problem import CONTENT_TYPE, FieldError, Problem
@@ -106,7 +107,7 @@ def test_the_examples_are_real() -> None:
     answered = operation("/stats")["responses"]["200"]["content"]["application/json"]["example"]
     account = operation("/ledger")["responses"]["200"]["content"]["application/json"]["example"]
 
-    event.parse_event(sent.encode(), received_ns=1_800_000_000_000_000_000, address=None, user_agent=b"")
+    parse_event(sent.encode(), received_ns=1_800_000_000_000_000_000, address=None, user_agent=b"")
     assert json.dumps(answered, separators=(",", ":")).encode() == msgspec.json.encode(
         msgspec.convert(answered, StatsAnswer)
     )

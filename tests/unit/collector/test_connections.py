@@ -3,15 +3,17 @@
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 import uvloop
 
-from footfall.collector import http
-from footfall.collector.http import Application, Reply, Server
+from footfall.collector import limits
+from footfall.collector.application import Application
+from footfall.collector.connection import Reply
 from footfall.collector.message import Request, Response
+from footfall.collector.server import Server
 from footfall.problem import Problem
 from raw_http import Answer, get, parse_answers, post
 
@@ -57,7 +59,7 @@ class Echo(Application):
         self.begun += 1
         return 10 * MIB if path == b"/event" else 0
 
-    def refuse(self, problem: Problem, path: bytes) -> Response:
+    def refuse(self, problem: Problem, path: bytes, headers: Mapping[bytes, bytes]) -> Response:  # noqa: ARG002 - as in the protocol
         self.refused.append((problem.status, path))
         return Response.of(problem)
 
@@ -138,7 +140,7 @@ def reset(writer: Writer) -> None:
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every phase has hardly any time."""
     for name in ("IDLE_S", "HEAD_S", "BODY_S", "READ_S", "LINGER_S"):
-        monkeypatch.setattr(http, name, 0.1)
+        monkeypatch.setattr(limits, name, 0.1)
 
 
 # Slow clients.
@@ -294,7 +296,7 @@ def test_client_that_reads_slowly_gets_everything(monkeypatch: pytest.MonkeyPatc
     """A slow network is no offence: time is up only for a client that takes nothing at all."""
     count = 60
     # Twenty reads take longer than this; one does not, unless the machine stands still.
-    monkeypatch.setattr(http, "READ_S", 1.5)
+    monkeypatch.setattr(limits, "READ_S", 1.5)
 
     async def main() -> None:
         async with serving() as fixture:
@@ -312,7 +314,7 @@ def test_client_that_reads_slowly_gets_everything(monkeypatch: pytest.MonkeyPatc
 
 def test_answers_that_all_clients_leave_unread_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has left some unread longest is cut off; others go on."""
-    monkeypatch.setattr(http, "MAX_UNREAD_BYTES", 25_000_000)
+    monkeypatch.setattr(limits, "MAX_UNREAD_BYTES", 25_000_000)
 
     async def main() -> None:
         async with serving() as fixture:
@@ -366,7 +368,7 @@ def test_client_that_is_owed_many_answers_is_not_read_from() -> None:
 
 def test_bodies_of_all_clients_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """What many clients send at once does not fill the memory: who began first and is not done is told to try again."""
-    monkeypatch.setattr(http, "MAX_BODIES_BYTES", 10_000)
+    monkeypatch.setattr(limits, "MAX_BODIES_BYTES", 10_000)
 
     async def main() -> None:
         async with serving() as fixture:
@@ -386,7 +388,7 @@ def test_bodies_of_all_clients_together_are_bounded(monkeypatch: pytest.MonkeyPa
 
 def test_bodies_that_are_done_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither those that were read whole nor those whose clients are gone."""
-    monkeypatch.setattr(http, "MAX_BODIES_BYTES", 10_000)
+    monkeypatch.setattr(limits, "MAX_BODIES_BYTES", 10_000)
 
     async def main() -> None:
         async with serving() as fixture:

@@ -1,0 +1,10 @@
+"""The wire formats that the collector understands, one module each: see `footfall.collector.route`."""
+
+from footfall.collector.protocols import footfall
+from footfall.collector.route import Route
+from footfall.settings import CollectorSettings
+
+
+def routes(settings: CollectorSettings) -> list[Route]:
+    """The routes of all of them."""
+    return [*footfall.routes(settings)]

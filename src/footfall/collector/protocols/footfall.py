@@ -1,0 +1,150 @@
+"""Footfall's own protocol: `GET /track`, `POST /event` and `POST /events`."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Final, Literal
+from urllib.parse import unquote_plus
+
+import msgspec
+from msgspec import Struct
+
+from footfall.collector.message import Request, Response
+from footfall.collector.protocols.event_body import parse_event, read_events
+from footfall.collector.route import ANY_ORIGIN, Refused, Route
+from footfall.entry import MAX_HEADER_BYTES, Event, Hit
+from footfall.problem import CONTENT_TYPE, FieldError, Problem
+from footfall.settings import CollectorSettings
+
+GIF: Final = bytes.fromhex(
+    "474946383961"  # GIF89a
+    "01000100 800000"  # 1 by 1, a table of two colours
+    "000000 ffffff"
+    "21f904 01000000 00"  # the first of them is transparent
+    "2c00000000 01000100 00"
+    "02 02 4401 00 3b"
+)
+"""The transparent 1 by 1 image, W3C GIF89a specification; 43 bytes, the fewest that all decoders take."""
+
+MAX_EVENTS_BYTES: Final = 1024 * 1024
+"""The body of a `POST /events`."""
+JSON_TYPES: Final = (b"application/json", b"text/plain")
+"""The second is for `navigator.sendBeacon`, which needs no preflight then."""
+NDJSON_TYPES: Final = (b"application/x-ndjson", b"application/ndjson", b"application/jsonl")
+
+_NOT_STORED = {**ANY_ORIGIN, "cache-control": "no-store"}
+_ANY_SITE = {**ANY_ORIGIN, "cross-origin-resource-policy": "cross-origin", "cache-control": "no-store"}
+_PIXEL = Response(200, GIF, "image/gif", _ANY_SITE)
+_ACCEPTED = Response(202, b'{"status":"accepted"}', "application/json", _NOT_STORED)
+_PREFETCHED = Response(202, b'{"status":"skipped","reason":"prefetch"}', "application/json", _NOT_STORED)
+_HIT_PARAMETERS = {b"site_id", b"path", b"user_id"}
+
+
+class RefusedEvent(Struct, frozen=True):
+    """One of many events that was not accepted: its place, counted from 0, and why."""
+
+    index: int
+    detail: str
+    errors: list[FieldError]
+
+
+class ManyAccepted(Struct, frozen=True):
+    """The answer to `POST /events`: how many were accepted, and which were not."""
+
+    status: Literal["accepted"]
+    accepted: int
+    refused: list[RefusedEvent]
+
+
+def routes(settings: CollectorSettings) -> list[Route]:
+    """The three paths."""
+    return [
+        _image(settings),
+        Route(
+            path=b"/event",
+            read=_read_event,
+            answer=_ACCEPTED,
+            refuse=_refuse,
+            unrecorded=lambda _: _PREFETCHED,
+            methods=(b"POST",),
+            content_types=JSON_TYPES,
+            max_body_bytes=settings.max_body_bytes,
+        ),
+        Route(
+            path=b"/events",
+            read=partial(_read_events, settings.max_body_bytes),
+            answer=_answer_many,
+            refuse=_refuse,
+            unrecorded=lambda _: _PREFETCHED,
+            methods=(b"POST",),
+            content_types=JSON_TYPES + NDJSON_TYPES,
+            max_body_bytes=MAX_EVENTS_BYTES,
+            is_each_taken=True,
+        ),
+    ]
+
+
+def _image(settings: CollectorSettings) -> Route:
+    """Whatever is wrong with a request for the image, the page that embeds it must not break."""
+    url = settings.pixel_url
+    image = _PIXEL if url is None else Response(302, headers={**_ANY_SITE, "location": url})
+    return Route(
+        path=b"/track",
+        read=_read_hit,
+        answer=image,
+        refuse=lambda *_: image,
+        unrecorded=lambda _: image,
+        methods=(b"GET",),
+        max_body_bytes=settings.max_body_bytes,
+        waits=False,
+    )
+
+
+def _read_hit(request: Request, received_ns: int, address: str | None) -> tuple[Hit]:
+    headers = request.headers
+    referrer = headers.get(b"referer", b"")[:MAX_HEADER_BYTES]
+    user_agent = headers.get(b"user-agent", b"")[:MAX_HEADER_BYTES]
+    site_id = path = user_id = None
+    if request.query:
+        site_id, path, user_id = _hit_parameters(request.query)
+    return (Hit(received_ns, address, referrer, user_agent, site_id, path, user_id),)
+
+
+def _read_event(request: Request, received_ns: int, address: str | None) -> tuple[Event]:
+    user_agent = request.headers.get(b"user-agent", b"")
+    return (parse_event(request.body, received_ns=received_ns, address=address, user_agent=user_agent),)
+
+
+def _read_events(
+    max_event_bytes: int, request: Request, received_ns: int, address: str | None
+) -> list[Event | Problem]:
+    events = read_events(
+        request.body,
+        max_event_bytes=max_event_bytes,
+        received_ns=received_ns,
+        address=address,
+        user_agent=request.headers.get(b"user-agent", b""),
+    )
+    return list(events)
+
+
+def _answer_many(_request: Request, accepted: int, refused: Sequence[Refused]) -> Response:
+    said = [RefusedEvent(place, problem.detail, problem.field_errors) for place, problem in refused]
+    if accepted:
+        content = msgspec.json.encode(ManyAccepted("accepted", accepted, said))
+        return Response(202, content, "application/json", _NOT_STORED)
+    problem = Problem(422, "None of the events was accepted.")
+    return Response(422, problem.body(refused=said), CONTENT_TYPE, ANY_ORIGIN)
+
+
+def _refuse(problem: Problem, _request: Request | None) -> Response:
+    return Response.of(problem, ANY_ORIGIN)
+
+
+def _hit_parameters(query: bytes) -> tuple[str | None, str | None, str | None]:
+    """`site_id`, `path` and `user_id` of a query; an empty one is as good as none, of a repeated one the first."""
+    found: dict[bytes, str] = {}
+    for part in query.split(b"&"):
+        name, _, value = part.partition(b"=")
+        if value and name in _HIT_PARAMETERS and name not in found:
+            found[name] = unquote_plus(value.decode("utf-8", "replace"))
+    return found.get(b"site_id"), found.get(b"path"), found.get(b"user_id")
