@@ -1,5 +1,6 @@
 """Requests by chance: some that are right, with what they must lead to, and some that are wrong in any place."""
 
+import gzip
 import itertools
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -87,6 +88,8 @@ def _posted(draw: st.DrawFn) -> Good:
         refused = wrong or int(not received)  # a body without an event is one refusal
     lines = draw(_lines)
     if draw(st.booleans()):
+        body, lines = gzip.compress(body, mtime=0), (b"Content-Encoding: gzip", *lines)
+    if draw(st.booleans()):
         head = get(target, _JSON, b"Transfer-Encoding: chunked", *lines, method=b"POST")
         wire = head + _chunked(body, draw(st.lists(st.integers(1, 50), max_size=5)))
     else:
@@ -133,6 +136,8 @@ _FRAMINGS: Final = [
     b"Content-Length: 0\r\n\r\n",
     b"Content-Length: 5\r\n\r\n" + EVENT,
     b"Content-Length: 3, 3\r\n\r\n{}",
+    b"Content-Encoding: gzip\r\n" + _CHUNKED + chunk(gzip.compress(EVENT, mtime=0)) + b"0\r\n\r\n",
+    b"Content-Encoding: gzip\r\n" + _CHUNKED + chunk(gzip.compress(b" " * 100_000, mtime=0)) + b"0\r\n\r\n",
     b"Content-Length: -1\r\n\r\n",
     b"Content-Length:\r\n\r\n",
     b"Content-Length: 4097\r\n\r\n" + b" " * 4_097,

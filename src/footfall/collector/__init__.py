@@ -1,5 +1,6 @@
-"""The collector: takes hits and events, answers, and has each on disk in the queue.
+"""The collector: takes hits and events, and acknowledges them when they are in the queue on disk.
 
-`http` reads requests and writes answers, `endpoints` decides what each request means, `intake` commits what was
-accepted. It knows of no sink and no database.
+`server`, `connection` and `parser` speak HTTP and know no path. `endpoints` looks up the route of a request, the
+protocol that declares the route makes entries of it, and `intake` commits them. The collector knows no sink and no
+database.
 """

@@ -1,4 +1,4 @@
-"""What is behind the connections."""
+"""What the server calls for each request."""
 
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -9,7 +9,7 @@ from footfall.problem import Problem
 
 
 class Application(Protocol):
-    """Answers requests. It must not block."""
+    """Answers requests, and must not block."""
 
     def handle(self, request: Request, reply: Reply) -> None:
         """Answer `request`, now or later."""
@@ -28,8 +28,8 @@ class Application(Protocol):
         del call  # there always is room
 
     def refuse(self, problem: Problem, path: bytes, headers: Mapping[bytes, bytes]) -> Response:
-        """A request that can't be read whole: count it and say what to answer.
+        """Count a request that can't be read to its end. Returns the answer.
 
-        `path` is empty where unknown; `headers` are those that have come.
+        `path` is empty if it is not known; `headers` are those that have arrived.
         """
         ...

@@ -1,4 +1,4 @@
-"""One client: whose turn it is, how long it may take, and the order of its answers."""
+"""The connection of one client: its turns, its time limits, and the order of its answers."""
 
 import asyncio
 import fcntl
@@ -26,16 +26,17 @@ _log = logging.getLogger(__name__)
 
 
 class Reply:
-    """Where the answer to one request goes; may be given later, once.
+    """Takes the answer to one request, once, now or later.
 
-    An application that makes it elsewhere (in a thread, in another process) sets `alone`: nothing that the client sends
-    before it is there is begun. So a client has one such answer made at a time, however many it asks for.
+    An application sets `alone`, while it handles the request, if the answer is made in a thread or in another process.
+    The server then begins no other request of this client before the answer is there, so that a client has only one
+    such answer in the making, however many it asks for.
 
     Attributes:
-        wire: the answer; None until there is one.
-        head_only: whether the client wants no body.
-        close: whether the connection closes after it.
-        alone: whether it does so if another request comes before.
+        wire: the answer; None until it is there.
+        head_only: whether the answer has no body, because the request was HEAD.
+        close: whether the connection closes after the answer.
+        alone: whether the connection also closes after it if another request arrives before.
     """
 
     __slots__ = ("_connection", "alone", "close", "head_only", "wire")
@@ -84,7 +85,7 @@ class Reply:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Takes what a client sends, piece by piece, and sends its answers."""
+    """Feeds what a client sends to a parser, piece by piece, and sends the answers back in order."""
 
     __slots__ = (
         "_awaited",
@@ -156,7 +157,7 @@ class Connection(asyncio.BufferedProtocol):
         self._steer()
 
     def eof_received(self) -> bool:
-        """The client sends no more: what it asked is still answered, then the connection closes.
+        """The client has sent everything. Its requests are still answered, then the connection closes.
 
         An answer in parts is given up, for it may never end: a client that has gone away looks the same.
         """
@@ -204,7 +205,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             server.application.handle(request, reply)
         except Exception:  # noqa: BLE001 - one request that Footfall can't deal with must not harm the next
-            _log.exception("an error that Footfall does not know")
+            _log.exception("unexpected error, please report it")
             self._apologise(reply, request)
         if reply.close:
             self._closing = True
@@ -213,7 +214,7 @@ class Connection(asyncio.BufferedProtocol):
         return not self._closing
 
     def refuse(self, problem: Problem, *, path: bytes, headers: Mapping[bytes, bytes], head_only: bool) -> None:
-        """Answer it; after the answers before it, the connection closes."""
+        """Answer it after the pending answers, then close."""
         self._closing = True
         self.server.bodies.release(self)
         reply = Reply(self, head_only, close=True)
@@ -269,7 +270,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._unread > 0
 
     def take_turn(self) -> None:
-        """Others have had their turn: parse on."""
+        """Parse the next piece, now that others have had their turn."""
         self._in_line = False
         piece, self._stash = self._stash, b""
         if piece and not self._closing:
@@ -277,7 +278,7 @@ class Connection(asyncio.BufferedProtocol):
         self._steer()
 
     def expire(self) -> None:
-        """A deadline may have passed: say so where somebody may still be reading, and close."""
+        """If the deadline has passed, answer 408 where a request is incomplete, and close."""
         if self._gone or self.deadline >= self.server.now:
             return
         if self._unread:
@@ -297,7 +298,7 @@ class Connection(asyncio.BufferedProtocol):
         return True
 
     def abort_if_slow(self) -> bool:
-        """Close unless it waits for us."""
+        """Close, unless the client waits for the server."""
         if self._replies or self._stash:
             return False
         self.abort()
@@ -337,7 +338,7 @@ class Connection(asyncio.BufferedProtocol):
             self.on_gone = None
 
     def _is_old(self, request: Request) -> bool:
-        """Whether it is HTTP/1.0 that asks to keep the connection: unless told, such a client waits for its end."""
+        """Whether it is HTTP/1.0 with a `Connection` header; such a client may wait for the end of the connection."""
         return b"connection" in request.headers and self._parser.version == "1.0"
 
     def _parse(self, piece: memoryview) -> None:
@@ -356,7 +357,7 @@ class Connection(asyncio.BufferedProtocol):
         self.server.turns.wait(self._parser.sender, self)
 
     def _steer(self) -> None:
-        """Read, or do not read, as the client's behaviour and the others' turns demand."""
+        """Start or stop reading, as the client's unread answers and the turns of others require."""
         is_owed_much = len(self._replies) > limits.MAX_PIPELINED
         reading = self._closing or not (self._in_line or self._unread or is_owed_much)
         if reading != self._reading and not self._gone:
@@ -367,7 +368,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.pause_reading()
 
     def _expect_progress(self) -> None:
-        """A client that takes its answers slowly is given time, as long as it takes them."""
+        """Give a client that reads slowly more time, as long as it reads at all."""
         untaken = self.count_untaken()
         if untaken >= self._untaken:
             self.abort()
@@ -381,7 +382,7 @@ class Connection(asyncio.BufferedProtocol):
             reply.send(self.server.application.refuse(problem, request.path, request.headers))
 
     def _linger(self) -> None:
-        """Say that nothing more comes, and give the client time to read before the reset that unread input causes."""
+        """Half-close, and leave the client time to read its answer: closing with unread input would reset it."""
         self._closing = True
         if not self._unread:
             self.deadline = self.server.now + limits.LINGER_S

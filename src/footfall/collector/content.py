@@ -6,24 +6,24 @@ from typing import Final
 from footfall.problem import Problem
 
 REASON: Final = "content_encoding"
-"""What the ledger counts a body as that can't be decoded."""
+"""The reason under which the ledger counts a body that can't be decoded."""
 
 _GZIP = 16 + zlib.MAX_WBITS
-"""For zlib: a gzip member, RFC 1952, and nothing else."""
+"""zlib's number for the gzip format alone, RFC 1952."""
 
 
 def decode(body: bytes, coding: bytes, limit: int) -> bytes:
-    """The body as it was before it was compressed.
+    """Decode a body.
 
-    A body that is small as it is sent may be large when it is decoded, so no more than `limit` bytes are made of it.
+    A small body may be decoded to a huge one, so decoding stops at `limit`.
 
     Args:
-        body: as it was sent.
-        coding: what `Content-Encoding` says.
-        limit: how long the body may be.
+        body: the body as it was sent.
+        coding: the value of `Content-Encoding`.
+        limit: how many bytes the decoded body may have.
 
     Raises:
-        Problem: 415 when it is not gzip, 400 when it says so and is not, 413 when it is longer than `limit`.
+        Problem: 415 if the coding is not gzip, 400 if the body is not what the coding says, 413 if it exceeds `limit`.
     """
     coding = coding.strip().lower()
     if coding in {b"", b"identity"}:
@@ -39,6 +39,6 @@ def decode(body: bytes, coding: bytes, limit: int) -> bytes:
         raise Problem(413, f"The body is longer than {limit} bytes when it is decoded.")
     if not decoder.eof:
         raise Problem(400, "The body is cut off: its gzip data has no end.", reason=REASON)
-    if decoder.unused_data:  # more members would cost more than their bytes, and no client sends them
+    if decoder.unused_data:  # no client sends a second member, and thousands of empty ones would cost much time
         raise Problem(400, "Something follows the end of the body's gzip data.", reason=REASON)
     return decoded

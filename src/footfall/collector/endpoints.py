@@ -1,4 +1,4 @@
-"""The collector's application: what becomes of a request that a route takes; all others are for reports."""
+"""The collector's application: takes the requests of its routes, and hands all others to the reports."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +18,11 @@ from footfall.problem import Problem
 from footfall.rate_limit import RateLimiter
 
 PREFETCH: Final = "prefetch"
-"""What the ledger counts a request as that a browser makes for a page that nobody has opened."""
+"""The reason under which the ledger counts a request that a browser makes before its page is opened."""
 RATE_LIMITED: Final = "rate_limited"
 
 _LEAST_BODY_BYTES: Final = 65_536
-"""On a path that no route takes: who misspells one is told so, and not that the body is too long."""
+"""On a path without a route: whoever misspells a path is told so, and not that the body is too long."""
 _PREFLIGHT_AGE_S: Final = 86_400
 
 
@@ -30,13 +30,13 @@ class Endpoints:
     """The collector's `Application`.
 
     Args:
-        intake: takes what is accepted.
-        routes: what is collected.
-        addresses: tells whose request it is.
-        reports: answers everything that no route takes.
-        admission: the rules for what is taken; None where there are none.
-        limiter: how many entries an address may send; None where any number.
-        clock: nanoseconds since 1970.
+        intake: commits the entries.
+        routes: which paths are collected.
+        addresses: finds the visitor's address.
+        reports: answers every request that has no route.
+        admission: the rules for what is taken, if there are any.
+        limiter: limits how many entries an address may send.
+        clock: returns nanoseconds since 1970.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Endpoints:
     def _sift(
         self, route: Route, request: Request, address: str | None, read: Sequence[Entry | Problem]
     ) -> tuple[list[Entry], list[Refused]]:
-        """The entries that are taken, and those that are not, which are counted."""
+        """Separate the entries that are taken from those that are refused, and count the latter."""
         admission = self._admission
         if admission is not None:
             admission.check_visitor(request.headers)
@@ -152,18 +152,18 @@ class Endpoints:
     def _limit(self, limiter: RateLimiter, request: Request, address: str | None, count: int) -> None:
         """Refuse what an address sends beyond its rate.
 
-        A proxy that is not trusted would be limited for all its visitors together, so it is not asked of one.
+        A proxy that is not trusted is not limited: all its visitors would share one limit.
         """
         if self._addresses.is_unnamed_proxy(request.peer, request.headers):
             return
         if wait_s := limiter.take(address, count):
             detail = "This address sends too many events (collector.rate_limit_per_minute); try again later."
-            self._intake.refuse(RATE_LIMITED, count - 1)  # the request's own refusal is the last
+            self._intake.refuse(RATE_LIMITED, count - 1)  # whoever catches the problem counts the last one
             raise Problem(429, detail, reason=RATE_LIMITED, retry_after_s=wait_s)
 
 
 def _serve(reply: Reply, answer: Response, _outcome: Outcome) -> None:
-    """The answer is the same whatever became of the entry."""
+    """Send the same answer, whatever became of the entry."""
     reply.send(answer)
 
 
@@ -194,9 +194,10 @@ def _check_body(route: Route, request: Request) -> None:
 
 
 def _is_prefetch(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether the browser loads a page that nobody has opened yet: a prefetch or a prerendering.
+    """Whether a browser prefetches or prerenders a page that nobody has opened yet.
 
-    `Sec-Purpose` is of the Fetch standard, `Purpose` of older Chrome and of Safari, `X-Moz` of older Firefox.
+    `Sec-Purpose` comes from the Fetch standard, `Purpose` from Safari and older versions of Chrome, `X-Moz` from older
+    versions of Firefox.
     """
     purpose = headers.get(b"sec-purpose") or headers.get(b"purpose") or headers.get(b"x-moz")
     return purpose is not None and purpose.strip().lower().startswith((b"prefetch", b"prerender"))
@@ -210,7 +211,7 @@ def _origin(route: Route) -> Mapping[str, str]:
 
 
 def _crossing(route: Route, headers: Mapping[bytes, bytes], response: Response) -> Response:
-    """The answer for the page that asks, where it has to be named."""
+    """The response with the origin of the page in it, if the route requires that."""
     if not route.with_credentials:
         return response
     lines = {"vary": "origin"}
@@ -222,7 +223,7 @@ def _crossing(route: Route, headers: Mapping[bytes, bytes], response: Response) 
 
 def _preflight(route: Route, headers: Mapping[bytes, bytes]) -> Response:
     allow_headers = route.allow_headers
-    if route.with_credentials:  # for which "*" would be the name of a header
+    if route.with_credentials:  # "*" would mean a header of this name here
         allow_headers = headers.get(b"access-control-request-headers", allow_headers.encode()).decode("latin-1")
     lines = {
         **_origin(route),

@@ -82,7 +82,7 @@ class Forwarder:
             if task.cancelled():
                 reply.abort()  # the client has gone, or has to go
             elif (error := task.exception()) is not None:
-                _log.error("an error that Footfall does not know", exc_info=error)
+                _log.error("unexpected error, please report it", exc_info=error)
                 reply.break_off()
 
         task.add_done_callback(end)

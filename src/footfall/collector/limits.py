@@ -1,25 +1,25 @@
-"""What a client may take of a collector: bytes, time, answers it is owed."""
+"""How much of a collector clients may use: bytes, seconds, pending answers."""
 
 from typing import Final
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_FIELDS: Final = 256
-"""Lines of a head; RFC 9110 has repeated ones joined, which costs more the more there are."""
+"""Header lines of a request. RFC 9110 joins repeated ones, so each costs more than the one before."""
 MAX_BODIES_BYTES: Final = 64 * 1024 * 1024
-"""Of all requests being read, together."""
+"""All bodies that are being read, together."""
 MAX_UNREAD_BYTES: Final = 64 * 1024 * 1024
-"""Of all answers that clients do not take, together."""
+"""All answers that clients have not read, together."""
 IDLE_S: Final = 75
 HEAD_S: Final = 10
 BODY_S: Final = 30
 READ_S: Final = 30
-"""For a client to take an answer it asked for."""
+"""How long a client may leave an answer untouched."""
 LINGER_S: Final = 2
 LINGER_BYTES: Final = 1024 * 1024
-"""After a refusal the rest of the request is thrown away this long, so that the client gets to read the answer."""
+"""How much of a refused request is read and dropped. A reset would keep its client from reading the answer."""
 MAX_PIPELINED: Final = 64
-"""Answers a connection may be owed before it is read from no further."""
+"""The server reads no further from a connection with more pending answers."""
 PIECE_BYTES: Final = 4 * 1024
-"""What is parsed of a connection's input before others have their turn: some 200 of the smallest requests, 4 ms."""
+"""How much of a connection's input is parsed in one turn: at most some 200 of the smallest requests, 4 ms."""
 UNREAD_BYTES: Final = 16 * 1024
-"""Answers a connection may leave unread before it is read from no further."""
+"""The server reads no further from a connection with more unread bytes of answers."""

@@ -1,4 +1,4 @@
-"""What a client asks and what it is told: the messages of HTTP/1.1, without their framing."""
+"""Requests and responses of HTTP/1.1, without their framing."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -9,13 +9,13 @@ from footfall.rate_limit import retry_after
 
 _SLASH = ord("/")
 NOSNIFF: Final = {"x-content-type-options": "nosniff"}
-"""Keeps a browser from taking an answer for something else than its type says (Fetch standard, section 3.6)."""
+"""Keeps browsers from guessing another content type (Fetch standard, section 3.6)."""
 
 
 class Response:
-    """An answer, without the parts that change: the date, and whether the connection closes after it.
+    """An answer, without what changes each time: the date, and whether the connection closes after it.
 
-    A response that is sent again and again keeps its bytes until the date line changes.
+    A response that is sent repeatedly keeps its bytes until the date changes.
     """
 
     __slots__ = ("_date", "_head", "_wire", "body", "status")
@@ -37,7 +37,7 @@ class Response:
 
     @classmethod
     def of(cls, problem: Problem, headers: Mapping[str, str] | None = None) -> "Response":
-        """The answer that tells of a problem, and when to try again where that may help."""
+        """The answer that describes a problem, and says when to try again if that may help."""
         headers = {**NOSNIFF, **(headers or {})}
         if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
             headers["retry-after"] = "1"
@@ -46,14 +46,14 @@ class Response:
         return cls(problem.status, problem.body(), CONTENT_TYPE, headers)
 
     def extended(self, headers: Mapping[str, str]) -> "Response":
-        """The same with more header lines."""
+        """A copy with more header lines."""
         response = Response(self.status, self.body)
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         response._head = self._head + lines.encode("latin-1")
         return response
 
     def wire(self, date: bytes, head_only: bool, close: bool) -> bytes:  # noqa: FBT001 - the hot path
-        """The bytes to send; `date` is the header line."""
+        """The bytes to send; `date` is the whole header line."""
         if close or head_only:
             connection = b"connection: close\r\n" if close else b""
             return b"".join((self._head, date, connection, b"\r\n", b"" if head_only else self.body))
@@ -64,9 +64,10 @@ class Response:
 
 
 class Request:
-    """One request, complete. `headers` has lower-case names; of a repeated one, the values joined by commas.
+    """A complete request. Names in `headers` are in lower case; the values of a repeated one are joined by commas.
 
-    `peer` is the address it came from, and `sender` whom that stands for (`rate_limit.sender_of`).
+    `peer` is the address that the request came from, and `sender` whom this address stands for
+    (`rate_limit.sender_of`).
     """
 
     __slots__ = ("body", "headers", "method", "path", "peer", "query", "sender", "target")

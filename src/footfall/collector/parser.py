@@ -1,7 +1,8 @@
-"""From bytes to requests: HTTP/1.1 as llhttp (httptools) reads it, and what it leaves to be checked.
+"""Makes requests of bytes: llhttp (httptools) parses HTTP/1.1, and this module checks what llhttp does not.
 
-A request's head and body are bounded. A message that two servers could read differently is refused: llhttp finds most
-of them (both `Content-Length` and `Transfer-Encoding`, for one), the rest are checked here (RFC 9112).
+The head and the body of a request are bounded. A message that two servers could read differently is refused. llhttp
+finds most of these, such as one with both `Content-Length` and `Transfer-Encoding`; this module finds the others (RFC
+9112).
 """
 
 import logging
@@ -24,45 +25,46 @@ _log = logging.getLogger(__name__)
 
 
 class Receiver(Protocol):
-    """Who gets the requests."""
+    """Receives the requests."""
 
     def max_body_bytes(self, path: bytes) -> int:
         """How long the body of a request to `path` may be."""
         ...
 
     def expect_body(self, *, is_asked: bool) -> None:
-        """A body is to come; if the client has asked whether to send it, it waits to be told."""
+        """A body follows. With `is_asked` the client waits for `100 Continue` before it sends it."""
         ...
 
     def close_after_answer(self) -> None:
-        """A request has come before its time: the answer that is awaited is the last."""
+        """Another request has arrived while the parser `is_held`: close after the pending answer."""
         ...
 
     def take(self, request: Request, *, is_last: bool) -> bool:
-        """A request is complete; whether another one may follow."""
+        """Handle a complete request. Returns whether another one may follow."""
         ...
 
     def refuse(self, problem: Problem, *, path: bytes, headers: Mapping[bytes, bytes], head_only: bool) -> None:
-        """A request can't be read to its end, so nothing after it can be read either. `path` is empty where unknown."""
+        """Answer a request that can't be read to its end, and the last one therefore. `path` is empty if unknown."""
         ...
 
 
 class _StopParsing(Exception):  # noqa: N818 - not an error
-    """Raised in a callback to leave the rest of the input unparsed."""
+    """Raised in a callback of llhttp to stop it: the rest of the input is not parsed."""
 
 
 class RequestParser:
-    """Reads the requests of one connection. llhttp calls the `on_…` methods.
+    """Parses the requests of one connection. llhttp calls the `on_…` methods.
 
     Args:
-        receiver: gets the requests.
+        receiver: receives the requests.
 
     Attributes:
-        peer: the address they come from.
-        sender: whom that stands for (`rate_limit.sender_of`).
-        target: of the request that is being read; empty between requests.
-        body: what has come of its body.
-        is_held: whether no request may begin, for an answer has to be given first. One that does ends the connection.
+        peer: the address that the requests come from.
+        sender: whom this address stands for (`rate_limit.sender_of`).
+        target: the target of the request that is being read; empty between requests.
+        body: the part of its body that has arrived.
+        is_held: whether an answer must be given before another request may begin. One that begins nevertheless ends
+            the connection.
     """
 
     __slots__ = (
@@ -102,17 +104,17 @@ class RequestParser:
         self._size = 0  # of all its bytes so far, to within a piece
 
     def is_new_head(self, size: int) -> bool:
-        """Whether a head that has not come to its end began in the piece that was fed last, of that size."""
+        """Whether the last piece, of this size, has begun a head and not completed it."""
         return self._request is None and self._size == size
 
     @property
     def version(self) -> str:
-        """The version of HTTP that the request being taken is of, such as 1.1."""
+        """The HTTP version of the current request, such as `1.1`."""
         version: str = self._llhttp.get_http_version()
         return version
 
     def feed(self, piece: memoryview) -> None:
-        """Parse what has come."""
+        """Parse a piece of input."""
         rest: bytes | memoryview = piece
         while rest and not self._is_stopped:
             try:
@@ -122,18 +124,18 @@ class RequestParser:
                 continue
             except httptools.HttpParserCallbackError as error:
                 if not isinstance(error.__context__, _StopParsing):
-                    _log.exception("an error that Footfall does not know")
+                    _log.exception("unexpected error, please report it")
                     self.refuse(Problem(500, "Footfall has met an error of its own."))
             except httptools.HttpParserError:
                 if not self.target and (lines := _REQUEST_LINE.findall(piece)):
-                    self.target = lines[-1]  # the target itself is what llhttp did not like
+                    self.target = lines[-1]  # llhttp has refused the target itself
                 self.refuse(Problem(400, "The request is not valid HTTP/1.1."))
             break
         if self.target:
             self._measure(len(piece))
 
     def refuse(self, problem: Problem) -> None:
-        """Give up the request that is being read, or is about to be, and all that follows."""
+        """Give up the current request, or the next one if there is none, and everything after it."""
         head_only = self._request is not None and self._request.method == b"HEAD"
         path = path_of(self.target) if self.target else b""
         self._is_stopped = True
@@ -146,7 +148,7 @@ class RequestParser:
 
     def on_url(self, url: bytes) -> None:
         if self._request is not None:
-            return  # of a head that is repeated
+            return  # the head is repeated, see _decline_upgrade
         if not self.target:
             if self.is_held:
                 self._is_stopped = True
@@ -159,12 +161,12 @@ class RequestParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._request is not None:
-            return  # a trailer, which must not change what has been judged (RFC 9110, section 6.5.1)
+            return  # a trailer must not change what has been decided already (RFC 9110, section 6.5.1)
         self._fields += 1
         if self._fields > limits.MAX_FIELDS:
             self._stop(Problem(431, f"The head of the request has more than {limits.MAX_FIELDS} lines."))
         name = name.lower()
-        value = value.rstrip(b" \t")  # which is around a value and not of it (RFC 9110, section 5.5)
+        value = value.rstrip(b" \t")  # white space around a value is not part of it (RFC 9110, section 5.5)
         if name in self._headers:
             if name == b"host":
                 self._stop(Problem(400, "The request has more than one Host."))
@@ -180,7 +182,7 @@ class RequestParser:
             self._check_host(host)
         method = self._llhttp.get_method()
         if method == b"CONNECT":
-            self.target = b""  # which is a host
+            self.target = b""  # it is a host, not a path
             self._stop(Problem(501, "CONNECT is for proxies; this is none."))
         self._request = Request(method, self.target, headers, self.peer, self.sender)
         if b"content-length" in headers or b"transfer-encoding" in headers:
@@ -208,9 +210,10 @@ class RequestParser:
     # Inside.
 
     def _decline_upgrade(self, rest: bytes | memoryview) -> bytes | memoryview:
-        """Go on as if the client had not asked to switch protocols (RFC 9110, section 7.8); what is to be parsed next.
+        """Ignore an offer to switch protocols (RFC 9110, section 7.8). Returns what is to be parsed next.
 
-        llhttp stops after the head of such a request, even if a body follows: the next parser is told so by a head.
+        llhttp stops after the head of such a request, even if a body follows. So a new parser first gets a head that
+        announces the same body.
         """
         self._llhttp = httptools.HttpRequestParser(self)
         if not self._interrupted:
@@ -219,16 +222,16 @@ class RequestParser:
         return _head_before_body(self._headers) + bytes(rest)
 
     def _measure(self, size: int) -> None:
-        """Count what has come of a message that is not complete: llhttp keeps headers to itself until they are."""
+        """Count the bytes of an incomplete message, for llhttp does not show a header before its end."""
         self._size += size
         if self._request is None:
             if self._size > limits.MAX_HEAD_BYTES:
                 self.refuse(Problem(431, f"The head of the request is longer than {limits.MAX_HEAD_BYTES} bytes."))
         elif self._size > limits.MAX_HEAD_BYTES + 2 * self._limit:
-            self.refuse(self._too_long())  # in trailers, or in what is around the chunks
+            self.refuse(self._too_long())  # in its trailers, or in the lines between the chunks
 
     def _check_host(self, host: bytes | None) -> None:
-        """HTTP/1.1 requires one, HTTP/1.0 does not know it (RFC 9112, section 3.2). The last good one is remembered."""
+        """HTTP/1.1 requires a host, HTTP/1.0 does not (RFC 9112, section 3.2). The last valid one is remembered."""
         version = self.version
         if version not in {"1.1", "1.0"}:
             self._stop(Problem(505, "This server speaks HTTP/1.1."))
@@ -241,7 +244,7 @@ class RequestParser:
 
     def _expect_body(self, request: Request) -> None:
         headers = self._headers
-        # HTTP/1.0 would take an answer before the answer for the answer (RFC 9110, section 10.1.1).
+        # HTTP/1.0 knows no interim answers and would take this one for the final one (RFC 9110, section 10.1.1).
         is_asked = headers.get(b"expect", b"").lower() == b"100-continue" and self.version != "1.0"
         coding = headers.get(b"transfer-encoding")
         if coding is not None and coding.lower() != b"chunked":
@@ -261,13 +264,13 @@ class RequestParser:
 
 
 def _head_before_body(headers: Mapping[bytes, bytes]) -> bytes:
-    """A head that says of its body what `headers` do."""
+    """A head that announces the same body as `headers`."""
     said = [b"%b: %b" % (name, headers[name]) for name in _ABOUT_BODY if name in headers]
     return b"\r\n".join([b"POST / HTTP/1.1", *said, b"", b""])
 
 
 def _not_chunked_only(coding: bytes) -> Problem:
-    """Why a transfer coding is refused (RFC 9112, section 6); a body has no known end without a last coding chunked."""
+    """Why a transfer coding is refused (RFC 9112, section 6): a body has no end unless chunked is the last coding."""
     if not coding.endswith(b"chunked"):
         return Problem(400, "Transfer-Encoding must end with chunked.")
     return Problem(501, "Transfer-Encoding may only be chunked. A compressed body needs Content-Encoding.")

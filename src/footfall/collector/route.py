@@ -1,8 +1,8 @@
-"""What a protocol declares of each path that it takes requests on; the server and `endpoints` know no path.
+"""What a protocol declares about each of its paths. Neither the server nor `endpoints` knows a path.
 
-A request that a route takes becomes entries, and all that protocols have in common is done for it: the methods, the
-content type, a compressed body, CORS, prefetching, the rules for what is taken, the queue and the ledger. A protocol
-says how a request becomes entries, and what each outcome looks like to its clients.
+A protocol says how a request becomes entries, and how each outcome looks to its clients. `endpoints` does what all
+protocols have in common: methods, content types, compressed bodies, CORS, prefetching, the rules for what is taken, the
+queue and the ledger.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,50 +15,50 @@ from footfall.entry import Entry
 from footfall.problem import Problem
 
 ANY_ORIGIN: Final = {"access-control-allow-origin": "*"}
-"""For answers that a page of any site may read, without credentials."""
+"""Lets a page of any site read an answer, without credentials."""
 
 
 class Refused(NamedTuple):
-    """One of the entries of a request that was not taken: its place, counted from 0, and why."""
+    """An entry of a request that was not taken: its place in the request, counted from 0, and the reason."""
 
     place: int
     problem: Problem
 
 
 Read = Callable[[Request, int, str | None], Sequence[Entry | Problem]]
-"""Makes entries of a request that came at a time (nanoseconds since 1970) from an address.
+"""Makes entries of a request, of its time of receipt (nanoseconds since 1970) and of the client's address.
 
-A `Problem` that is raised refuses the request. Where each entry is taken by itself, one in the place of an entry
-refuses that entry. A request that is right and holds nothing to record has no entries. The body is decoded already.
+It raises a `Problem` to refuse the request. If entries are taken one by one, it may return a `Problem` in the place of
+an entry to refuse that one. A valid request with nothing to record has no entries. The body has been decoded.
 """
 
 Answer = Callable[[Request, int, Sequence[Refused]], Response]
-"""Makes what is answered when so many entries of a request are in the queue, and the others were refused."""
+"""Makes the answer for when this number of entries is in the queue and the others have been refused."""
 
 Refuse = Callable[[Problem, Request | None], Response]
-"""Makes what is answered to a request of which nothing was taken; None for one that could not be read to its end."""
+"""Makes the answer to a request that is refused as a whole. The request is None if it could not be read to its end."""
 
 
 class Route(Struct, frozen=True):
-    """A path, and what requests on it mean.
+    """A path, and what requests to it mean.
 
     Attributes:
-        path: as it is sent, without the query.
-        read: what a request brings.
-        answer: how its success looks.
-        refuse: how its failure looks. The status is the protocol's own to choose.
-        unrecorded: what is answered where nothing is to be recorded, though nothing is wrong: to a page that is
-            prefetched, and to HEAD, which is taken wherever GET is.
-        methods: those that are read.
-        content_types: those of a POST, in lower case and without parameters; None takes any, and none.
-        max_body_bytes: of the body as it is sent, and once more when it is decoded.
-        is_each_taken: whether entries are taken or refused one by one; else an entry that is refused is the request's
-            refusal, and nothing of it is taken.
-        waits: whether the answer waits until the entries are on disk. One that does not is given as soon as the queue
-            has room, and is for a request that brings one entry at most.
-        allow_headers: what a script may send besides what every form may (CORS).
-        with_credentials: whether the page's origin is named in every answer, and cookies are allowed (which nobody
-            reads): clients that send them need it. Else answers say themselves who may read them (`ANY_ORIGIN`).
+        path: the path as it is sent, without the query.
+        read: makes the entries of a request.
+        answer: how success looks.
+        refuse: how refusal looks; the protocol chooses the status.
+        unrecorded: makes the answer to a request that is valid but not to be recorded: one that a browser makes ahead
+            of a visit, or HEAD, which is answered wherever GET is.
+        methods: the methods that bring entries.
+        content_types: what a POST may hold, in lower case and without parameters; None accepts anything.
+        max_body_bytes: the limit of the body as it is sent, and of the decoded body.
+        is_each_taken: whether entries are taken or refused one by one. If not, one that is refused refuses the request.
+        waits: whether the answer waits until the entries are on disk. If not, it is sent as soon as the queue has room,
+            and a request may have one entry at most.
+        allow_headers: the headers that a script of another site may send (CORS).
+        with_credentials: whether every answer names the origin of the page and allows credentials, which clients that
+            send cookies require. (Nobody reads the cookies.) If not, answers say themselves who may read them, with
+            `ANY_ORIGIN`.
     """
 
     path: bytes
@@ -76,6 +76,6 @@ class Route(Struct, frozen=True):
 
     @property
     def allowed(self) -> str:
-        """The methods that are answered, for `Allow`."""
+        """The value of `Allow`: the methods that are answered."""
         head = [b"HEAD"] if b"GET" in self.methods else []
         return b", ".join([*self.methods[:1], *head, *self.methods[1:], b"OPTIONS"]).decode()

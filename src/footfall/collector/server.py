@@ -1,22 +1,25 @@
-"""HTTP/1.1 for the collector: an `asyncio.Protocol` for each connection, on llhttp (httptools) and uvloop.
+"""The collector's HTTP/1.1 server: one `asyncio.Protocol` for each connection, on llhttp (httptools) and uvloop.
 
-Why not a framework: an acknowledgement here is a callback after a group commit, not a coroutine, and header values are
-wanted as the bytes that were sent. docs/architecture.md has the measurements.
+It is not built on a framework because an acknowledgement here is a callback after a group commit, not a coroutine, and
+because header values must stay the bytes that were sent. docs/architecture.md has the measurements.
 
-What it holds to, whatever a client does (the figures are in `limits`):
+Whatever a client does, these rules hold (`limits` has the figures):
 
-- A request's head and body are bounded. What passes a bound is answered (413, 431) and the connection closed.
-- All bodies being read are bounded together, and so are all answers that wait for clients to read them. When there is
-  too much, whoever has held some of it longest gives it up: a client that does as it should was done long before.
-- Each phase has its time: idle, head, body, and the client's reading of answers. A sweep once a second ends what is
-  over its time, so a slow client costs a file descriptor, never a thread.
-- Input is parsed in pieces, one of a connection in a turn of the loop, and what is not parsed is left to the kernel:
-  a flood of requests on some connections delays a request on another by the time of one piece.
-- While the application has no room for what a client sends, its connections are not read. Nothing is refused for it.
-- Answers leave in the order of the requests (pipelining), and a connection that does not read is not read from.
+- The head and the body of a request are bounded. A request beyond a bound is answered (413, 431), and its connection
+  closes.
+- All bodies that are being read share one bound, and all answers that clients have not read share another. When one is
+  exceeded, the connection that has used it longest gives way; a well-behaved client is done long before.
+- Each phase has a time limit: idle, head, body, and the reading of answers. A sweep once a second closes connections
+  that exceed theirs, so a slow client costs a file descriptor, never a thread.
+- Input is parsed in pieces, one connection's piece in each turn of the event loop; the rest stays in the kernel. So a
+  flood of requests on some connections delays a request on another by one piece only.
+- While the application has no room for what a client sends, the server does not read its connections. It refuses
+  nothing for this reason.
+- Answers leave in the order of their requests (pipelining). The server does not read from a client that does not read
+  its answers.
 - A message that two servers could read differently is refused (`parser`).
 
-It does not do TLS, HTTP/2 or WebSockets, and compresses no answer: a reverse proxy does. It knows no path.
+TLS, HTTP/2, WebSockets and the compression of answers are left to a reverse proxy. The server knows no path.
 """
 
 import asyncio
@@ -33,9 +36,9 @@ from footfall.collector.memory_budget import MemoryBudget
 from footfall.collector.turns import Turns
 
 _LOOKED_AT: Final = 64
-"""Connections looked at to find one that can go, so that a flood of new ones costs the same each."""
+"""How many connections are checked for one that can be closed, so that each of a flood costs the same."""
 _BACKLOG: Final = 4_096
-"""Connections the system holds until they are accepted; uvloop's own 100 would make others wait a second for theirs."""
+"""Connections that wait in the kernel to be accepted. With uvloop's default of 100, some would wait for a second."""
 
 
 class Server:
@@ -43,7 +46,7 @@ class Server:
 
     Args:
         application: answers requests.
-        max_connections: beyond it, an idle or a slow connection is closed for each new one.
+        max_connections: for each one beyond, an idle or a slow connection is closed.
     """
 
     def __init__(self, application: Application, *, max_connections: int) -> None:
@@ -70,7 +73,7 @@ class Server:
         self._listener = await self._loop.create_server(lambda: Connection(self), sock=sock, backlog=_BACKLOG)
 
     async def drain(self, patience_s: float) -> None:
-        """Take no new connection, answer what was asked, close; at the latest after `patience_s`."""
+        """Stop listening, answer the requests that have arrived, and close, within `patience_s`."""
         assert self._listener is not None
         self.draining = True
         self._listener.close()
@@ -106,9 +109,9 @@ class Server:
     # Inside.
 
     def _make_room(self) -> bool:
-        """Close the connection that has been idle longest, or else one that has not sent its request in all its time.
+        """Close an idle connection, or else one that is slow to send its request; the oldest are checked first.
 
-        Those looked at in vain go to the end of the line.
+        Those that were checked in vain go to the end of the line.
         """
         looked_at = list(islice(self.connections, _LOOKED_AT))
         if any(connection.close_if_idle() for connection in looked_at):
@@ -129,7 +132,7 @@ class Server:
 
 
 async def _expire(late: list[Connection]) -> None:
-    """One in a turn of the loop: thousands may be late at the same moment."""
+    """Expire one in each turn of the loop, for thousands may be late at the same moment."""
     for connection in late:
         connection.expire()
         await asyncio.sleep(0)

@@ -57,6 +57,6 @@ class StatusReplies:
             _log.error("%s can't be answered: %s", path, error)
             return _UNKNOWN
         except Exception:  # noqa: BLE001 - nobody must wait for an answer that does not come
-            _log.exception("an error that Footfall does not know")
+            _log.exception("unexpected error, please report it")
             return _UNKNOWN
         return Response(answer.status, answer.body, answer.content_type, {**NOSNIFF, "cache-control": "no-store"})

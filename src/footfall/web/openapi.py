@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from footfall import __version__
 from footfall.collector.protocols.event_body import MAX_EVENTS, EventBody
-from footfall.collector.protocols.footfall import MAX_EVENTS_BYTES, ManyAccepted
+from footfall.collector.protocols.footfall import JSON_TYPES, MAX_EVENTS_BYTES, ManyAccepted
 from footfall.entry import MAX_PATH, MAX_SITE_ID, MAX_USER_ID
 from footfall.problem import CONTENT_TYPE, FieldError, phrase
 from footfall.status.ledger import Ledger
@@ -24,7 +24,8 @@ Records a hit and answers with a transparent image of one pixel, whatever the re
 never break. The time, `Referer`, `User-Agent` and the address are recorded."""
 _EVENT: Final = """\
 Records an event. `202` means that it is in the queue; it is in `/stats` within a second. The body may come as
-`text/plain`, so that `navigator.sendBeacon` needs no preflight. A field that is not listed is ignored."""
+`text/plain`, so that `navigator.sendBeacon` needs no preflight, and with `Content-Encoding: gzip`. A field that is not
+listed is ignored."""
 _EVENTS: Final = """\
 Records many events, each judged on its own: a JSON array, or one JSON object a line. All that is accepted is in the
 queue when the answer comes. Give each an `event_id`, and the whole can be sent again when no answer came."""
@@ -127,7 +128,7 @@ def _event() -> _Json:
         "operationId": "event",
         "summary": "Record an event",
         "description": _EVENT,
-        "requestBody": {"required": True, "content": {"application/json": body, "text/plain": body}},
+        "requestBody": {"required": True, "content": dict.fromkeys(map(bytes.decode, JSON_TYPES), body)},
         "responses": {
             "202": {
                 "description": "It is in the queue.",
@@ -136,7 +137,9 @@ def _event() -> _Json:
             "400": _problem(400, "The body is not JSON."),
             "403": _problem(403, "It asks not to be counted, or comes from a page of another site."),
             "413": _problem(413, "The body is larger than `collector.max_body_bytes`."),
-            "415": _problem(415, "The body is neither `application/json` nor `text/plain`."),
+            "415": _problem(
+                415, "The body is neither `application/json` nor `text/plain`, or compressed, but not with gzip."
+            ),
             "422": _problem(422, "A field is missing or wrong.", FieldError("site_id", "is required")),
             "429": _again_later(429, _RATE),
             "503": _again_later(503, "The queue can't take it now; try again."),
@@ -164,7 +167,9 @@ def _events() -> _Json:
             "400": _problem(400, "The body is not JSON."),
             "403": _problem(403, "The request asks not to be counted."),
             "413": _problem(413, f"There are more than {MAX_EVENTS} events, or {MAX_EVENTS_BYTES} bytes."),
-            "415": _problem(415, "The body is neither JSON nor NDJSON nor `text/plain`."),
+            "415": _problem(
+                415, "The body is neither JSON nor NDJSON nor `text/plain`, or compressed, but not with gzip."
+            ),
             "422": _problem(422, "None of the events was accepted."),
             "429": _again_later(429, _RATE),
             "503": _again_later(503, "The queue can't take them now; try again."),

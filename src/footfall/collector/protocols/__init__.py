@@ -1,4 +1,4 @@
-"""The wire formats that the collector understands, one module each: see `footfall.collector.route`."""
+"""The wire formats that the collector understands, one module each. `collector/route.py` says what they declare."""
 
 from footfall.collector.protocols import footfall
 from footfall.collector.route import Route

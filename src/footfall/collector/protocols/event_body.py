@@ -1,4 +1,4 @@
-"""An event as the body of a request: one JSON object, its fields, and what is said of those that are wrong."""
+"""An event as a JSON object: its fields, how they are checked, and the errors that name the wrong ones."""
 
 import re
 from collections.abc import Iterator
@@ -30,16 +30,16 @@ from footfall.wording import reason_against_json
 MAX_EVENTS: Final = 1_000
 """In one body."""
 MAX_EXPLAINED: Final = 20
-"""Of many that are wrong, how many are told which fields are: that takes 0.1 ms each."""
+"""How many wrong events of one request are told which fields are wrong, which takes 0.1 ms each."""
 MAX_AHEAD: Final = timedelta(hours=24)
 """How far in the future a client's clock may be before its timestamp is refused."""
 
 NOT_JSON: Final = "not_json"
-"""What the ledger counts a body as that can't be read at all."""
+"""The reason under which the ledger counts a body that is not JSON."""
 
 _PropName = Annotated[str, Meta(max_length=MAX_PROP_NAME)]
 _PropValue = Integer | float | Annotated[str, Meta(max_length=MAX_PROP_TEXT)] | bool | None
-"""A `Scalar`, as far as one is taken: what an older version took is still read."""
+"""A `Scalar` within the limits of a request; batches of an older version may hold longer ones."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

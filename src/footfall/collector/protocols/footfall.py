@@ -28,7 +28,7 @@ GIF: Final = bytes.fromhex(
 MAX_EVENTS_BYTES: Final = 1024 * 1024
 """The body of a `POST /events`."""
 JSON_TYPES: Final = (b"application/json", b"text/plain")
-"""The second is for `navigator.sendBeacon`, which needs no preflight then."""
+"""With the second one `navigator.sendBeacon` needs no preflight."""
 NDJSON_TYPES: Final = (b"application/x-ndjson", b"application/ndjson", b"application/jsonl")
 
 _NOT_STORED = {**ANY_ORIGIN, "cache-control": "no-store"}
@@ -40,7 +40,7 @@ _HIT_PARAMETERS = {b"site_id", b"path", b"user_id"}
 
 
 class RefusedEvent(Struct, frozen=True):
-    """One of many events that was not accepted: its place, counted from 0, and why."""
+    """An event that was not accepted: its place in the request, counted from 0, and the reason."""
 
     index: int
     detail: str
@@ -48,7 +48,7 @@ class RefusedEvent(Struct, frozen=True):
 
 
 class ManyAccepted(Struct, frozen=True):
-    """The answer to `POST /events`: how many were accepted, and which were not."""
+    """The answer to `POST /events`: how many events were accepted, and which were not."""
 
     status: Literal["accepted"]
     accepted: int
@@ -84,7 +84,7 @@ def routes(settings: CollectorSettings) -> list[Route]:
 
 
 def _image(settings: CollectorSettings) -> Route:
-    """Whatever is wrong with a request for the image, the page that embeds it must not break."""
+    """Every request gets the image, for the page that embeds it must not break."""
     url = settings.pixel_url
     image = _PIXEL if url is None else Response(302, headers={**_ANY_SITE, "location": url})
     return Route(
@@ -141,7 +141,7 @@ def _refuse(problem: Problem, _request: Request | None) -> Response:
 
 
 def _hit_parameters(query: bytes) -> tuple[str | None, str | None, str | None]:
-    """`site_id`, `path` and `user_id` of a query; an empty one is as good as none, of a repeated one the first."""
+    """`site_id`, `path` and `user_id` of a query. An empty one is ignored; of a repeated one the first counts."""
     found: dict[bytes, str] = {}
     for part in query.split(b"&"):
         name, _, value = part.partition(b"=")
