@@ -43,10 +43,12 @@ class Account:
         eventually(expected, lambda: {name: count for name, count in self.added().items() if count})
 
 
-def track(footfall: Footfall, query: str, **headers: str) -> None:
-    """A hit: whatever it is, the image is served."""
+def track(footfall: Footfall, query: str, **headers: str) -> str | None:
+    """A hit: whatever it is, the image is served. Why it was refused, if it was."""
     response = httpx.get(f"{footfall.url}/track{query}", headers=headers)
     assert (200, "image/gif", 43) == (response.status_code, response.headers["content-type"], len(response.content))
+    refused: str | None = response.headers.get("x-footfall-refused")
+    return refused
 
 
 def post(footfall: Footfall, site_id: str, **headers: str) -> httpx.Response:
@@ -80,7 +82,7 @@ def test_a_site_is_counted_on_its_own_pages(guarded: Footfall) -> None:
     account = Account(guarded)
 
     for page in OWN_PAGES:
-        track(guarded, "?site_id=my-blog", Referer=page)
+        assert track(guarded, "?site_id=my-blog", Referer=page) is None
     statuses = {
         (name, page): post(guarded, "my-blog", **{name: page}).status_code
         for name in ("Origin", "Referer")
@@ -96,7 +98,7 @@ def test_a_foreign_page_can_not_count_for_a_site(guarded: Footfall) -> None:
     account = Account(guarded)
 
     for page in FOREIGN_PAGES:
-        track(guarded, "?site_id=my-blog", Referer=page)
+        assert "foreign_origin" == track(guarded, "?site_id=my-blog", Referer=page)
     statuses = {page: post(guarded, "my-blog", Referer=page).status_code for page in FOREIGN_PAGES}
 
     assert dict.fromkeys(FOREIGN_PAGES, 403) == statuses
@@ -128,7 +130,7 @@ def test_an_unknown_site_is_refused(guarded: Footfall) -> None:
     """The hit's image is served, the event's answer names the field and the setting, and both are counted."""
     account = Account(guarded)
 
-    track(guarded, "?site_id=my-blgo", Referer="https://blog.example/")
+    assert "unknown_site" == track(guarded, "?site_id=my-blgo", Referer="https://blog.example/")
     refused = post(guarded, "my-blgo", Origin="https://blog.example")
 
     account.becomes(unknown_site=2)

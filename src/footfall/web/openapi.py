@@ -101,7 +101,13 @@ def _track() -> _Json:
             "200": {
                 "description": "The image.",
                 "content": {"image/gif": {}},
-                "headers": {"Cache-Control": {"schema": {"type": "string", "const": "no-store"}}},
+                "headers": {
+                    "Cache-Control": {"schema": {"type": "string", "const": "no-store"}},
+                    "X-Footfall-Refused": {
+                        "description": "Why the hit was not recorded, as the ledger counts it; absent if it was.",
+                        "schema": {"type": "string", "examples": ["unknown_site"]},
+                    },
+                },
             },
             "302": {
                 "description": "Where the image is, if `collector.pixel_url` is set.",

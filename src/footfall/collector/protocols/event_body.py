@@ -107,8 +107,8 @@ class EventBody(Struct, frozen=True):
             str,
             Meta(
                 max_length=MAX_EVENT_ID,
-                description="Chosen by the client: sent again within 24 hours for the same site, it counts once.",
-                examples=["01JCQ3W9"],
+                description="Unguessable. One that is sent again within 24 hours for the same site counts once.",
+                examples=["0b8bbe0e-5b58-4a55-9d0c-1c9f8d7a2f43"],
             ),
         ]
         | None

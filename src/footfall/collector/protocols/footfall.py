@@ -1,7 +1,7 @@
 """Footfall's own protocol: `GET /track`, `POST /event` and `POST /events`."""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Final, Literal
 from urllib.parse import unquote_plus
 
@@ -31,9 +31,11 @@ JSON_TYPES: Final = (b"application/json", b"text/plain")
 """With the second one `navigator.sendBeacon` needs no preflight."""
 NDJSON_TYPES: Final = (b"application/x-ndjson", b"application/ndjson", b"application/jsonl")
 
+REFUSED_HEADER: Final = "x-footfall-refused"
+"""On the image of a hit that was not recorded: what the ledger counts it as."""
+
 _NOT_STORED = {**ANY_ORIGIN, "cache-control": "no-store"}
 _ANY_SITE = {**ANY_ORIGIN, "cross-origin-resource-policy": "cross-origin", "cache-control": "no-store"}
-_PIXEL = Response(200, GIF, "image/gif", _ANY_SITE)
 _ACCEPTED = Response(202, b'{"status":"accepted"}', "application/json", _NOT_STORED)
 _PREFETCHED = Response(202, b'{"status":"skipped","reason":"prefetch"}', "application/json", _NOT_STORED)
 _HIT_PARAMETERS = {b"site_id", b"path", b"user_id"}
@@ -84,19 +86,29 @@ def routes(settings: CollectorSettings) -> list[Route]:
 
 
 def _image(settings: CollectorSettings) -> Route:
-    """Every request gets the image, for the page that embeds it must not break."""
+    """Every request gets the image, for the page that embeds it must not break.
+
+    Whoever looks for a hit that is missing finds the reason in a header of the image.
+    """
     url = settings.pixel_url
-    image = _PIXEL if url is None else Response(302, headers={**_ANY_SITE, "location": url})
+    image = _image_with({}, url)
+    refused = cache(lambda reason: _image_with({REFUSED_HEADER: reason}, url))
     return Route(
         path=b"/track",
         read=_read_hit,
         answer=image,
-        refuse=lambda *_: image,
+        refuse=lambda problem, _: refused(problem.reason),
         unrecorded=lambda _: image,
         methods=(b"GET",),
         max_body_bytes=settings.max_body_bytes,
         waits=False,
     )
+
+
+def _image_with(headers: dict[str, str], url: str | None) -> Response:
+    if url is None:
+        return Response(200, GIF, "image/gif", _ANY_SITE | headers)
+    return Response(302, headers={**_ANY_SITE, "location": url, **headers})
 
 
 def _read_hit(request: Request, received_ns: int, address: str | None) -> tuple[Hit]:
