@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from footfall.database.duckdb.file import log_of, open_mended, set_database_aside
+from footfall.database.duckdb.file import log_of, open_repaired, quarantine_database
 from footfall.database.duckdb.writer import DuckdbSink
 from footfall.entry import Event, Hit, encode_entries
 from footfall.errors import AlreadyInUseError, DamagedQueueError, UnreadableFileError
@@ -306,7 +306,7 @@ def test_what_a_queue_has_lost_is_counted_as_lost(kind: str, tmp_path: Path) -> 
             with closing(VisitLog(tmp_path / "visits.log", tmp_path)) as log:
                 log.write(batches)
                 return log.progress()[SOURCE]
-        with closing(open_mended(tmp_path / "x.duckdb")) as database, closing(DuckdbSink(database)) as sink:
+        with closing(open_repaired(tmp_path / "x.duckdb")) as database, closing(DuckdbSink(database)) as sink:
             sink.write(batches)
             return sink.progress()[SOURCE]
 
@@ -472,9 +472,9 @@ class Stored:
     def __init__(self, directory: Path) -> None:
         self.path = directory / "x.duckdb"
         self.directory = directory
-        with closing(open_mended(self.path)) as database, closing(DuckdbSink(database)) as sink:
+        with closing(open_repaired(self.path)) as database, closing(DuckdbSink(database)) as sink:
             sink.write(BATCHES[:1])
-        with closing(open_mended(self.path)) as database, closing(DuckdbSink(database)) as sink:
+        with closing(open_repaired(self.path)) as database, closing(DuckdbSink(database)) as sink:
             sink.write(BATCHES[1:2])
             self.whole = log_of(self.path).stat().st_size
             sink.write(BATCHES[2:3])
@@ -491,11 +491,11 @@ class Stored:
             try:
                 return self._rows()
             except UnreadableFileError as error:
-                set_database_aside(self.path, error)  # as the process does, before it is started again
+                quarantine_database(self.path, error)  # as the process does, before it is started again
         return self._rows()
 
     def _rows(self) -> list[str]:
-        with closing(open_mended(self.path)) as database, closing(DuckdbSink(database)) as sink:
+        with closing(open_repaired(self.path)) as database, closing(DuckdbSink(database)) as sink:
             sink.write(read_batches(sink.progress().get(SOURCE, Progress()).sequence))
             progress = sink.progress()[SOURCE]
             assert (5, 20, {}) == (progress.sequence, progress.written, progress.skipped)

@@ -1,5 +1,6 @@
 """`footfall export` and `footfall rebuild`: what they are told, and what they tell."""
 
+import gzip
 from contextlib import closing
 from pathlib import Path
 
@@ -66,6 +67,37 @@ def test_a_place_that_cannot_be_looked_at_is_named(
     assert 1 == result.exit_code
     assert isinstance(result.exception, SystemExit)
     assert key in result.stderr
+
+
+def test_a_database_of_an_older_format_can_be_exported(place: Path) -> None:
+    """It is migrated first, and the export has every event."""
+    (place / "data").mkdir(mode=0o750)
+    old = Path(__file__).parents[1] / "data" / "format-1.duckdb.gz"
+    (place / "data" / "footfall.duckdb").write_bytes(gzip.decompress(old.read_bytes()))
+
+    result = run("export", "events.ndjson")
+
+    assert (0, "306 events exported\n") == (result.exit_code, result.stdout)
+    assert 306 + 1 + 1 == len((place / "events.ndjson").read_text().splitlines())
+
+
+def test_a_rebuild_takes_over_the_salts_of_an_older_format(place: Path) -> None:
+    """Visitors of today are not counted again, and the old database stays what it was."""
+    receive(place)
+    old = Path(__file__).parents[1] / "data" / "format-1.duckdb.gz"
+    path = place / "data" / "footfall.duckdb"
+    path.write_bytes(content := gzip.decompress(old.read_bytes()))
+    with closing(open_database(path, read_only=True)) as database:
+        salts = database.execute("SELECT day, salt FROM salts").fetchall()
+
+    result = run("rebuild")
+
+    assert 0 == result.exit_code, result.stderr
+    assert "The old one has 306 events." in result.stdout
+    with closing(open_database(path)) as database:
+        assert set(salts) <= set(database.execute("SELECT day, salt FROM salts").fetchall())
+    [kept] = [file for file in path.parent.iterdir() if ".before-" in file.name]
+    assert content == kept.read_bytes()
 
 
 def test_a_rebuild_tells_what_it_made(place: Path) -> None:

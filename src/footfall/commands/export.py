@@ -1,14 +1,14 @@
-"""Exported events: what the database holds, as a text that other programs read, too, and that `rebuild` takes back.
+"""Exported events: what the database holds, as a text that other programs can read, and that `rebuild` can restore.
 
 File format: UTF-8, a JSON object a line (NDJSON), compressed where the file's name ends in `.gz`.
 
-- The first line is a `Header`: it says how many lines of each kind follow, and how far the database had come in each
-  queue, so that a rebuild goes on exactly there.
-- An `ExportedId` for each event id of the last days, so that an event sent again is still known.
+- The first line is a `Header`. It says how many lines of each kind follow, and the database's position in each queue,
+  so that a rebuild resumes exactly there.
+- An `ExportedId` for each event id of the last days, so that an event that is sent again is still known.
 - An object for each row of `events`, with its columns (`footfall.database.schema`). Times are UTC, `visitor` is 32 hex
   digits.
 
-Nobody needs the salts to read it, so they are not in it.
+Salts are not in it, because nobody needs them to read it.
 
 In format 1 an event also had `received_at`, to the microsecond. It is still read, and rounded as a migration of the
 database rounds it.

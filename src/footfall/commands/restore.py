@@ -1,12 +1,12 @@
-"""Exported events into ClickHouse: the way from DuckDB to there.
+"""An export is restored into ClickHouse: the way there from DuckDB.
 
-Rows go in by the thousand, each part with a token made from the file, so that the same command goes on where it was
-interrupted and adds nothing twice; another file is refused then. The positions go in last. A processor that is started
-then goes on behind the last batch that DuckDB had, and until then there is nothing that could be taken for a whole
-database.
+Rows are inserted some thousand at a time. Each part has a token made from the file, so the same command, run again
+after an interruption, resumes and adds nothing twice; another file is refused. Positions are inserted last, so a
+database that is not whole can't be taken for one. A processor that is started afterwards resumes behind the last batch
+that DuckDB had.
 
-What an export does not have is left behind: which event had which `event_id`. So an event that was counted before and
-is sent again afterwards counts again, if that is within 24 hours.
+An export does not say which event had which `event_id`. So an event that was counted before, and is sent again within
+24 hours, counts again.
 """
 
 from collections.abc import Callable, Iterator

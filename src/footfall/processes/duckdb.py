@@ -3,7 +3,7 @@
 import socket
 from contextlib import closing
 
-from footfall.database.duckdb.file import open_mended, set_database_aside
+from footfall.database.duckdb.file import open_repaired, quarantine_database
 from footfall.database.duckdb.reader import DuckdbReports
 from footfall.database.duckdb.writer import DuckdbSink
 from footfall.errors import DamagedQueueError, UnreadableFileError
@@ -29,7 +29,7 @@ def run(
     """
     with lock(settings, DATABASE_LOCK, purpose="the database"):
         try:
-            with closing(open_mended(settings.database_path)) as connection:
+            with closing(open_repaired(settings.database_path)) as connection:
 
                 def open_sink() -> DuckdbSink:
                     return DuckdbSink(
@@ -43,5 +43,5 @@ def run(
         except DamagedQueueError:
             raise
         except UnreadableFileError as error:
-            set_database_aside(settings.database_path, error)
+            quarantine_database(settings.database_path, error)
             raise

@@ -17,7 +17,7 @@ import duckdb
 import msgspec
 import pytest
 
-from footfall.database.duckdb.file import open_database, open_mended
+from footfall.database.duckdb.file import open_database, open_repaired
 from footfall.database.duckdb.migrations import FORMAT
 from footfall.database.duckdb.reader import DuckdbReports
 from footfall.database.duckdb.writer import CHECKPOINT_AGE, CHECKPOINT_ROWS, DuckdbSink
@@ -115,7 +115,7 @@ def test_a_database_that_another_process_has_open_is_refused(path: Path) -> None
 def test_a_place_that_cannot_be_looked_at_is_refused(tmp_path: Path) -> None:
     """The text names the setting, as for any other place that can't be used."""
     with pytest.raises(FootfallError, match=r"can't be opened \(database.url\)"):
-        open_mended(tmp_path / ("x" * 300))
+        open_repaired(tmp_path / ("x" * 300))
 
 
 def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
@@ -466,7 +466,7 @@ def test_a_log_that_is_older_than_its_database_is_set_aside(path: Path, tmp_path
         sink.write([batch(2)])
         shutil.copyfile(path, restored)
 
-    with closing(open_mended(restored)) as database:
+    with closing(open_repaired(restored)) as database:
         assert [(4, 2, 4)] == sequences(database)
 
 

@@ -1,7 +1,7 @@
-"""The database made anew, by the present rules, from what else holds its contents.
+"""A new database is made, by the present rules, from what else holds its contents.
 
-What is in the queue's retained batches is taken from there, since they are what was sent, whole. What is older comes
-from the visits log, or from exported events (`footfall.commands.export`):
+Whatever the queue still has is taken from its batches, because they hold all that was sent. What is older comes from
+the visits log, or from exported events (`footfall.commands.export`):
 
 - **The visits log** has the hits. It does not tell what the query of a hit said (site, path, user), so their site and
   page are those of their referrer, and it has no events. A hit that is in the log and in a batch is told by its line,
@@ -13,11 +13,11 @@ from the visits log, or from exported events (`footfall.commands.export`):
 
 The same sink writes the new database, which takes the old one's place at the end (`replacement`).
 
-In the ledger, entries of the queue that no source brought back count as skipped, `not_rebuilt`. Lines of a log that
-this queue never had, of an earlier `data_dir`, say, are in no ledger: their count is kept under the source
+In the ledger, entries of the queue that no source brought back are skipped as `not_rebuilt`. Lines that this queue
+never had (the log of an earlier `data_dir`, for example) are in no ledger; their count is kept under the source
 `LOG_SOURCE`.
 
-A processor that is started afterwards goes on behind the last batch that was taken.
+A processor that is started afterwards resumes behind the last batch that was taken.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,12 +1,12 @@
-"""The file of a DuckDB database: making it, opening it, and what to do when it can't be read.
+"""The file of a DuckDB database: how it is made, opened and migrated, and what happens when it can't be read.
 
 The tables are in `footfall.database.duckdb.ddl`. A file of an older format is brought up to date when it is opened
 (`footfall.database.duckdb.migrations`); one of a newer format is refused.
 
 A commit is synced to DuckDB's write-ahead log, `<file>.wal`. A checkpoint brings that log into the file.
 
-One process at a time can open the file (DuckDB locks it), so the one that writes also answers the reports: each thread
-takes a `cursor()` of the same connection.
+DuckDB locks the file, so one process at a time can open it. The process that writes therefore answers the reports, too:
+each thread takes a `cursor()` of the same connection.
 """
 
 import logging
@@ -20,7 +20,7 @@ from typing import Final
 import duckdb
 
 from footfall.database.duckdb.ddl import TABLES
-from footfall.database.duckdb.migrations import FORMAT, migrate
+from footfall.database.duckdb.migrations import FORMAT, bytes_needed, migrate
 from footfall.durable.files import check_directory, secure_file
 from footfall.durable.quarantine import quarantine
 from footfall.durable.sync import sync
@@ -85,36 +85,37 @@ def upgrade(path: Path) -> None:
     open_database(path).close()
 
 
-def open_mended(path: Path) -> duckdb.DuckDBPyConnection:
-    """As `open_database`; but what can't be read is set aside, for the queue to bring again what it still has.
+def open_repaired(path: Path) -> duckdb.DuckDBPyConnection:
+    """As `open_database`, but a damaged file is quarantined, and the queue brings again what it still has.
 
-    That is all of it for the log alone: `safe_sequence` tells no queue to forget what is only there.
+    If only the log is damaged, the queue still has all that was in it: no queue forgets what is only in the log
+    (`safe_sequence`).
     """
     log = log_of(path)
     try:
         if not path.exists() and log.exists():
-            _tell_aside(f"{path} is gone.", quarantine(log))
+            _tell_quarantined(f"{path} is gone.", quarantine(log))
     except OSError as error:
         raise FootfallError(f"{path} can't be opened (database.url): {error.strerror}") from error
     try:
         return open_database(path)
     except UnreadableFileError as error:
         if not log.exists():
-            set_database_aside(path, error)
+            quarantine_database(path, error)
             return open_database(path)
-        _tell_aside(str(error), quarantine(log))
-    return open_mended(path)
+        _tell_quarantined(str(error), quarantine(log))
+    return open_repaired(path)
 
 
-def set_database_aside(path: Path, error: UnreadableFileError) -> None:
-    """Give way to a new database; nobody must be using the old one."""
-    _tell_aside(str(error), quarantine(path, ".wal"))
+def quarantine_database(path: Path, error: UnreadableFileError) -> None:
+    """Give a damaged database another name, so that a new one can be made; nobody may be using it."""
+    _tell_quarantined(str(error), quarantine(path, ".wal"))
 
 
-def _tell_aside(trouble: str, aside: Path | None) -> None:
+def _tell_quarantined(trouble: str, aside: Path | None) -> None:
     _log.error(
-        "%s What was there is kept as %s. The queue brings again what it still has; `footfall rebuild` makes the "
-        "database of all that the visits log has, too",
+        "%s What was there is kept as %s. The queue brings again what it still has; to take the rest from the visits "
+        "log, run `footfall rebuild`",
         trouble,
         aside,
     )
@@ -126,7 +127,7 @@ def log_of(path: Path) -> Path:
 
 
 def is_unreadable(error: duckdb.Error) -> bool:
-    """Whether the disk did not give back what was written, which DuckDB says in words only."""
+    """Whether the disk did not give back what was written; DuckDB says it only in words."""
     return any(sign in str(error) for sign in _UNREADABLE)
 
 
@@ -188,7 +189,7 @@ def _format_of(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
 
 def _migrate(connection: duckdb.DuckDBPyConnection, path: Path, version: int) -> None:
     """Do what `migrate` does, if there is room for it: a checkpoint that fails would make the database unusable."""
-    needed = path.stat().st_size
+    needed = bytes_needed(connection, version)
     if shutil.disk_usage(path.parent).free < needed:
         raise FootfallError(
             f"{path} has format {version} and is to be migrated to format {FORMAT}, which needs {needed:,} bytes of "
@@ -200,12 +201,12 @@ def _migrate(connection: duckdb.DuckDBPyConnection, path: Path, version: int) ->
         if is_unreadable(error):
             raise
         raise FootfallError(
-            f"{path} can't be migrated to format {FORMAT} now, and is as it was: {first_line(error)}. Start again."
+            f"{path} can't be migrated to format {FORMAT} now: {first_line(error)}. Nothing is lost; start again."
         ) from error
 
 
 def _refusal(path: Path, error: duckdb.Error) -> FootfallError:
-    """What a failure to open the file means, which DuckDB says in words only."""
+    """What a failure to open the file means; DuckDB says it only in words."""
     text = first_line(error)
     if "Could not set lock on file" in text:
         holder = re.search(r"\(PID (\d+)\)", text)
@@ -219,10 +220,10 @@ def _refusal(path: Path, error: duckdb.Error) -> FootfallError:
     if "replaying WAL" in text or "This WAL was created for" in text:
         return UnreadableFileError(
             f"The log of the database {path} is damaged ({text}). Move {log_of(path)} away, and that file only: "
-            "the queue still has what was in it, and brings it again."
+            "the queue still has what was in it, and will bring it again."
         )
     meaning = UnreadableFileError if is_unreadable(error) else DamagedFileError
     return meaning(
-        f"{path} is not a readable database ({text}). Make it anew with `footfall rebuild`, which keeps this one, "
-        "or bring it back from a copy."
+        f"{path} is not a readable database ({text}). Run `footfall rebuild`, which makes a new one and keeps this "
+        "one, or restore a backup."
     )

@@ -19,6 +19,8 @@ from footfall.failpoint import Failpoint, reach
 _RANGE_ROWS: Final = 1_000_000
 """A statement changes so many rows, so that there is progress to tell."""
 _TELL_S: Final = 5.0
+_SPARE_BYTES: Final = 16 * 1024 * 1024
+"""For all that a migration writes beside its rows."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,11 +35,13 @@ class Migration(Struct, frozen=True):
         number: the format that it makes, of a file that has the one before.
         purpose: what changes, for the log.
         run: does it, within a transaction.
+        bytes_per_event: free disk that it takes while it runs, for each row of `events`.
     """
 
     number: int
     purpose: str
     run: Callable[[duckdb.DuckDBPyConnection, Progress], None]
+    bytes_per_event: int = 0
 
 
 def _forget_receipt(connection: duckdb.DuckDBPyConnection, progress: Progress) -> None:
@@ -70,7 +74,7 @@ def _add_campaign(connection: duckdb.DuckDBPyConnection, progress: Progress) -> 
 
 
 MIGRATIONS: Final = (
-    Migration(2, "times of receipt are kept to the second, once", _forget_receipt),
+    Migration(2, "times of receipt are kept to the second, once", _forget_receipt, bytes_per_event=32),
     Migration(3, "an event id that comes from another address is told apart", _add_sender),
     Migration(4, "the campaign that led to a page has columns", _add_campaign),
 )
@@ -78,6 +82,13 @@ MIGRATIONS: Final = (
 
 FORMAT: Final = MIGRATIONS[-1].number
 """The format of a file that is made now."""
+
+
+def bytes_needed(connection: duckdb.DuckDBPyConnection, version: int) -> int:
+    """How much free disk it takes to bring a file of that format up to date; the arguments are those of `migrate`."""
+    [(events,)] = connection.execute("SELECT count(*) FROM events").fetchall()
+    per_event = sum(migration.bytes_per_event for migration in MIGRATIONS if migration.number > version)
+    return int(events) * per_event + _SPARE_BYTES
 
 
 def migrate(connection: duckdb.DuckDBPyConnection, path: Path, version: int) -> None:

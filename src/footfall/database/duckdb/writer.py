@@ -1,8 +1,8 @@
-"""The database as one DuckDB file: rows and position move in one transaction.
+"""The sink that fills a DuckDB database: rows and position move in one transaction.
 
-The file is described in `footfall.database.duckdb.file`. A checkpoint is made only here, when enough has come together,
-and never by DuckDB in the midst of a commit. `safe_sequence` is the position that the last checkpoint covered, so that
-the queue can fill the gap even when the log of a crashed process is lost.
+The file is described in `footfall.database.duckdb.file`. Checkpoints are made only here, when enough has been written,
+and never by DuckDB in the middle of a commit. `safe_sequence` is the position that the last checkpoint covered, so if
+the log of a crashed process is lost, the queue still has what was in it.
 
 A salt (`footfall.database.salts`) is forgotten 48 hours after it was made: its row is deleted, and its bytes leave the
 file as the next checkpoints write over them. From then on nobody, the owner of the file included, can compute the
@@ -34,7 +34,7 @@ from footfall.queue.sink import DATABASE, entries_of, past
 from footfall.settings import DatabaseSettings
 
 CHECKPOINT_ROWS: Final = 250_000
-"""So many rows make a checkpoint due; they take some 50 MB in memory and in the log."""
+"""After so many rows a checkpoint is due; they take some 50 MB in memory and in the log."""
 CHECKPOINT_BYTES: Final = 128 * 1024 * 1024
 CHECKPOINT_AGE: Final = timedelta(seconds=60)
 """The longest that a row waits for one, while the disk has room."""
@@ -54,7 +54,8 @@ class DuckdbSink:
         clock: nanoseconds since 1970.
         monotonic: seconds that no one sets.
         settings: what rows hold.
-        checkpoint_bytes: so much of the queue makes a checkpoint due, for what no checkpoint covers can't leave it.
+        checkpoint_bytes: after so many bytes of the queue a checkpoint is due, because the queue has to keep what no
+            checkpoint covers.
 
     Raises:
         OSError, DamagedFileError: as `write`.
@@ -96,7 +97,7 @@ class DuckdbSink:
         return ""
 
     def resume(self, source: str, report: SinkReport | None, read: Callable[[int], Sequence[Batch]]) -> None:
-        """Nothing is to be found out: position and rows are one."""
+        """There is nothing to find out: position and rows are in one transaction."""
 
     def write(self, batches: Sequence[Batch]) -> None:
         with self._naming_errors():
@@ -105,7 +106,7 @@ class DuckdbSink:
             self._keep_up()
 
     def close(self) -> None:
-        # What a failed checkpoint leaves in the log is safe there.
+        # If the checkpoint fails, what is in the log is safe there.
         with suppress(duckdb.Error):
             if self._uncovered_since is not None:
                 self._checkpoint()
@@ -170,8 +171,8 @@ class DuckdbSink:
     def _checkpoint(self) -> None:
         """Bring the log into the file, or leave that to a later call.
 
-        On a full disk nothing is tried: a checkpoint that fails there makes the database unusable for all its users
-        until it is opened again.
+        On a full disk none is tried: a checkpoint that fails makes the database unusable for all its users until it is
+        opened again.
         """
         log = log_of(self._path)
         log_bytes = log.stat().st_size if log.exists() else 0
