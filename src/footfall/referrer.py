@@ -1,4 +1,4 @@
-"""The address of a page, as a browser sends it in `Referer`: its text, and its host."""
+"""The `Referer` header: its text, its host, and the part before the query."""
 
 from functools import lru_cache
 from typing import Final
@@ -11,13 +11,13 @@ _WIDEST_CHARACTER: Final = 4
 
 
 def text_of(header: bytes) -> str:
-    """A header's text, whatever its bytes are: text that is not UTF-8 can't be stored."""
+    """The text of a header. Bytes that are not UTF-8 are replaced, because databases can't store them."""
     return header[: MAX_REFERRER * _WIDEST_CHARACTER].decode(errors="replace")[:MAX_REFERRER]
 
 
 @lru_cache(maxsize=2_048)
 def host_in(address: str) -> str:
-    """The host of an address, in lower case; the empty text where it has none, or none that can be read."""
+    """The host of an address, in lower case; empty if there is none, or none that can be read."""
     try:
         return urlsplit(address).hostname or ""
     except ValueError:
@@ -25,10 +25,10 @@ def host_in(address: str) -> str:
 
 
 def without_query(referrer: str) -> str:
-    """The address up to its query or fragment."""
+    """The part of an address before its query or fragment."""
     return referrer.partition("?")[0].partition("#")[0]
 
 
 def host_of(header: bytes) -> str:
-    """The host in a referrer, which is the site of a hit without a site id; the empty text where there is none."""
+    """The host in a header; empty if there is none. It is the site of a hit without a site id."""
     return host_in(text_of(header))

@@ -1,6 +1,6 @@
-"""What can be set, with its default, its type and what it may be. Where settings come from is `footfall.config`.
+"""All settings, with their defaults, their types and what is allowed. `footfall.config` reads them.
 
-A test holds README.md's table and `deploy/appsettings.json` against the classes here.
+A test compares README.md's table and `deploy/appsettings.json` with the classes here.
 """
 
 import ipaddress
@@ -38,7 +38,7 @@ class QueueSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def is_broker(self) -> bool:
-        """Whether consumers read from a broker, and the embedded queue is only on the way to it."""
+        """Whether consumers read from a broker; the embedded queue then only leads to it."""
         return self.url is not None
 
 
@@ -55,12 +55,12 @@ class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def keeps_queries(self) -> bool:
-        """Whether what a referrer asked for is stored."""
+        """Whether the database stores the query of a referrer."""
         return self.referrer_queries == "keep"
 
     @property
     def is_clickhouse(self) -> bool:
-        """Whether it is a server, which many processes can use; else it is DuckDB's file, and for one."""
+        """Whether this is a server that many processes can use; else it is DuckDB's file, for one process."""
         return self.url is not None and _scheme(self.url) in {"clickhouse", "clickhouses"}
 
 
@@ -99,7 +99,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def setting_errors(settings: Settings) -> Iterator[tuple[str, str]]:
-    """What types can't say: the key of each value that can't be, and what is allowed there."""
+    """Check what types can't say: the key of each value that is not allowed, and what is."""
     yield from _proxy_errors(settings.collector.trusted_proxies)
     pixel_url = settings.collector.pixel_url
     if pixel_url is not None and not _is_http_url(pixel_url):

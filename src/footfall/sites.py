@@ -1,4 +1,4 @@
-"""The sites that the owner of a Footfall has listed: which hosts their pages are on, and where they are at home."""
+"""The sites in the settings: the hosts that their pages are on, and their time zones."""
 
 import ipaddress
 import re
@@ -17,11 +17,12 @@ _HOW_TO_WRITE_A_DOMAIN = (
 
 
 class SiteSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is known of a site.
+    """What the settings say about a site.
 
     Attributes:
-        domains: the hosts that its pages are on, each with all below it; none where any page may count for it.
-        time_zone: an IANA name, as in `Europe/Berlin`; None where the site has none of its own.
+        domains: the hosts that its pages are on; each stands for all hosts below it, too. If there are none, any page
+            may count for the site.
+        time_zone: an IANA name, as in `Europe/Berlin`; None if the site has no time zone of its own.
     """
 
     domains: list[str] = []
@@ -29,7 +30,7 @@ class SiteSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def site_errors(sites: Mapping[str, SiteSettings]) -> Iterator[tuple[str, str]]:
-    """What can't be, of each site: the key and what is allowed there."""
+    """The key of each value that is not allowed, and what is allowed there."""
     for site_id, site in sites.items():
         if not 1 <= len(site_id) <= MAX_SITE_ID or not _is_utf8(site_id):
             yield f"sites.{site_id!a}", f"a site id has 1 to {MAX_SITE_ID} characters, in UTF-8"
@@ -42,7 +43,7 @@ def site_errors(sites: Mapping[str, SiteSettings]) -> Iterator[tuple[str, str]]:
 
 
 def canonical_host(text: str) -> str | None:
-    """The name of a host as browsers send it (lower case, Punycode, without a dot at its end); None if it is none."""
+    """A host as browsers send it: lower case, Punycode, no dot at the end. None if the text is not a host."""
     try:
         return str(ipaddress.ip_address(text.strip("[]")))
     except ValueError:
@@ -65,7 +66,7 @@ class Domains:
         self._hosts = {canonical_host(domain) for domain in domains}
 
     def hold(self, host: str) -> bool:
-        """Whether pages of `host` (lower case, as a browser sends it) are the site's; all are where it lists none."""
+        """Whether a page on `host` (as browsers send it, in lower case) is the site's; without domains, any page is."""
         if not self._hosts:
             return True
         rest = host.removesuffix(".")

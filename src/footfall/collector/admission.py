@@ -1,4 +1,4 @@
-"""What is taken at all: of whose sites, from which pages, of which visitors, and how long ago."""
+"""Rules for what is recorded: which sites, from which pages, how old, and whether visitors may object."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -21,11 +21,11 @@ _HOUR_NS: Final = 3_600 * 1_000_000_000
 _log = logging.getLogger(__name__)
 
 Headers = Mapping[bytes, bytes]
-"""Of a request, by lower-case names."""
+"""The headers of a request, by lower-case names."""
 
 
 def admission_of(settings: Settings, is_trusted: Callable[[Headers, str | None], bool]) -> "Admission | None":
-    """The rules that settings ask for; None where they ask for none, so that a request costs nothing more."""
+    """The rules that the settings ask for; None if they ask for none, so that a request costs nothing more."""
     collector = settings.collector
     if collector.only_known_sites and not settings.sites:
         _log.warning("refusing every hit and event: collector.only_known_sites is on, and no sites are listed")
@@ -35,15 +35,15 @@ def admission_of(settings: Settings, is_trusted: Callable[[Headers, str | None],
 
 
 class Admission:
-    """The rules that settings have asked for; each refuses with a `Problem` that says why, and has a `reason` to count.
+    """Checks hits and events. A refusal is a `Problem`: its text says why, and the ledger counts its `reason`.
 
-    A page is told by `Origin` and `Referer`. Where a client sends neither (a server, an app, a page that is loaded
-    with `no-referrer`) it is taken: whoever writes requests by hand can send any header, so the rule keeps out copies
-    of the snippet on other people's pages, and does not make a site id a secret.
+    `Origin` and `Referer` name the page that a request comes from. A request with neither is accepted: servers, apps
+    and pages with `no-referrer` send none. So the rule keeps out copies of the snippet on other people's pages. It does
+    not stop somebody who writes requests by hand, because they can send any header.
 
     Args:
         settings: which rules there are.
-        is_trusted: whether a request may name times of long ago, by its headers and address.
+        is_trusted: whether a request with these headers, from this address, may have an old timestamp.
     """
 
     def __init__(self, settings: Settings, is_trusted: Callable[[Headers, str | None], bool]) -> None:
@@ -56,7 +56,10 @@ class Admission:
         self._is_trusted = is_trusted
 
     def check_visitor(self, headers: Headers) -> None:
-        """Refuse whoever asks not to be counted, where that is honoured: see https://w3c.github.io/gpc/ and https://www.w3.org/TR/tracking-dnt/."""
+        """Refuse a visitor who asks not to be counted, if the settings honour that; raises `Problem`.
+
+        The signals are those of https://w3c.github.io/gpc/ and https://www.w3.org/TR/tracking-dnt/.
+        """
         if self._honours_signals and (headers.get(b"sec-gpc") == b"1" or headers.get(b"dnt", b"").startswith(b"1")):
             raise Problem(
                 403,
@@ -66,7 +69,7 @@ class Admission:
             )
 
     def check(self, headers: Headers, entry: Entry) -> None:
-        """Refuse what is not to be taken of a request that `check_visitor` has let pass."""
+        """Check one entry of a request that has passed `check_visitor`; raises `Problem`."""
         if self._sites is not None:
             site_id = entry.site_id if isinstance(entry, Event) else entry.site_id or host_of(entry.referrer)
             self._check_site(headers, site_id)
@@ -87,7 +90,7 @@ class Admission:
         assert self._sites is not None
         domains = self._sites.get(site_id)
         if domains is None:
-            detail = f"{site_id!r} is not one of the sites that this server knows; its owner lists them under sites"
+            detail = f"{site_id!r} is not a site that this server knows; its owner can add it to the setting sites"
             raise Problem(422, _NOT_ACCEPTED, [FieldError("site_id", detail)], reason=UNKNOWN_SITE)
         for name in (b"origin", b"referer"):
             page = headers.get(name, b"")
@@ -95,10 +98,10 @@ class Admission:
                 raise Problem(
                     403,
                     f"A page of {host_of(page) or 'no host'!r} ({name.decode()}) does not count for the site "
-                    f"{site_id!r}; the server's owner can add the host to sites.{site_id}.domains.",
+                    f"{site_id!r}. The server's owner can add the host to sites.{site_id}.domains.",
                     reason=FOREIGN_ORIGIN,
                 )
 
 
 _NO_PAGE: Final = {b"", b"null", b"about:blank"}
-"""What browsers send for a page that they do not name (Fetch standard; RFC 9110, section 10.1.3)."""
+"""What browsers send instead of a page's address (Fetch standard; RFC 9110, section 10.1.3)."""

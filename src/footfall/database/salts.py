@@ -1,4 +1,4 @@
-"""The secrets that tell a day's visitors apart: for which days there are any, and how long each is kept.
+"""The secrets that tell a day's visitors apart: which days have one, and how long it is kept.
 
 A day around today has a secret of its own. All other days, of which a client may name three million, share one: the
 salt of such a day is a keyed hash of the day's number. So what a stranger can have stored is a handful of secrets, each
@@ -56,7 +56,7 @@ class Steadiness:
 
 
 class Salts(dict[int, bytes]):
-    """Salts by days since 1970, found or made when they are asked for.
+    """Salts by day, counted from 1970. One that is asked for is looked up, or made.
 
     Args:
         now: the clock's time, UTC.
@@ -77,10 +77,10 @@ class Salts(dict[int, bytes]):
 
     @abstractmethod
     def _find(self, day: int) -> bytes:
-        """Put a day's stored salt in here, or make one."""
+        """Add the stored salt of a day to this mapping, or make one; return it."""
 
     def drop_derived(self) -> None:
-        """Let go of what was not stored; call between two writes."""
+        """Forget the salts that are not stored; call between two writes."""
         for day in self._derived:
             del self[day]
         self._derived.clear()

@@ -1,6 +1,6 @@
-"""What a line of the visits log leaves out of a hit: the address, in part or whole, and the query of its referrer.
+"""What a line of the visits log leaves out: the address, whole or in part, and the query of the referrer.
 
-A line that leaves something out has four fields all the same; an address that is left out whole is `null`.
+Such a line still has four fields. An address that is left out whole is `null`.
 """
 
 import ipaddress
@@ -21,7 +21,7 @@ _KEPT_BITS: Final = {4: 24, 6: 48}
 
 
 def line_format(addresses: Addresses, queries: Queries) -> LineFormat:
-    """How a hit's line is written where no more of it may be in the log."""
+    """What writes the lines of hits, with these settings."""
     if addresses == "whole" and queries == "keep":
         return format_line
 
@@ -37,17 +37,17 @@ def line_format(addresses: Addresses, queries: Queries) -> LineFormat:
 LINE_FORMATS: Final = [
     line_format(addresses, queries) for addresses in get_args(Addresses) for queries in get_args(Queries)
 ]
-"""All that a line may have been written by."""
+"""Every way in which a line may have been written."""
 
 
 def without_query(referrer: bytes) -> bytes:
-    """A referrer up to its query or fragment."""
+    """The part of a referrer before its query or fragment."""
     return referrer.partition(b"?")[0].partition(b"#")[0]
 
 
 @lru_cache(maxsize=8_192)
 def truncated(address: str) -> str | None:
-    """The network of an address: 24 bits of IPv4, 48 of IPv6. None for a host's name, of which no part is safe."""
+    """The network of an address: 24 bits of IPv4, 48 of IPv6. None for a host name: no part of it is safe to keep."""
     try:
         whole = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
