@@ -1,6 +1,6 @@
 """What a hit or an event means: which site, page and visitor, where they came from, and with what.
 
-Nothing here reads or writes anything, so that a database can be made anew from old batches with better rules.
+Nothing here reads or writes anything, so a new version with better rules can make the database again from old batches.
 
 - **Time**: the one given, as it was sent. Without one, the second in which the entry was received: the visits log has
   that to 100 ns, and would lead from each row to an address.
@@ -9,8 +9,8 @@ Nothing here reads or writes anything, so that a database can be made anew from 
   `/` for any other page view, and the empty text for an event of another type, which need not belong to a page.
 - **Campaign**: what the query of the page's address says (`utm_source` and its like).
 - **Visitor**: 128 bits. With a user id, a hash of site and user id, so that it holds for as long as the id does.
-  Without one, a hash of site, address and user agent, keyed with a secret salt that holds for one UTC day. Ids of two
-  sites, and without a user id those of two days, can't be linked. The address goes nowhere else.
+  Without one, a hash of site, address and user agent, keyed with a secret salt that holds for one UTC day. The numbers
+  of two sites, and without a user id those of two days, have nothing in common. The address goes nowhere else.
 - **Referrer**: as it was sent, up to its query, where reset tokens and mail addresses travel.
 - **Source**: the name of the site that led here (see `_SOURCES`), or its host without `www.`; nothing for a visit
   without a referrer, or from the same site. The image has none: the referrer that a browser sends with it is the page
