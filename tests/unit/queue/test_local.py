@@ -196,6 +196,30 @@ def test_margin_is_kept_for_a_rebuild(opened: Open) -> None:
     assert MIB // 4 - 10_000 <= sum(len(batch.payload) for batch in kept) <= MIB // 4 + 10_000
 
 
+def test_batches_are_dropped_a_piece_at_a_time(opened: Open) -> None:
+    """A commit waits for each piece, so that must not grow with the size of the batches; one is dropped in any case."""
+    queue = opened(max_bytes=64 * MIB)
+    for size in [MIB // 4] * 12 + [2 * MIB] * 4:
+        queue.append(bytes(size), 1)
+    last = queue.append(bytes(17 * MIB), 1)
+    for sink in (VISIT_LOG, DATABASE):
+        queue.report(sink, Progress(last, last))
+
+    dropped = [queue.trim() for _ in range(9)]
+
+    assert [3, 3, 3, 3, 1, 1, 1, 1, 0] == dropped
+
+
+def test_the_log_of_sqlite_is_brought_into_the_file_in_small_steps(opened: Open, tmp_path: Path) -> None:
+    """The commit that does it waits for as much as the log holds: 4 MB."""
+    queue = opened(max_bytes=64 * MIB)
+
+    for _ in range(300):
+        queue.append(bytes(MIB // 10), 1)
+
+    assert (tmp_path / "queue.sqlite-wal").stat().st_size < 5 * MIB
+
+
 def test_margin_is_kept_for_so_many_hours(opened: Open) -> None:
     """Then what every sink has passed goes, however little it is, and what one still needs stays."""
     now_ns = 10**18

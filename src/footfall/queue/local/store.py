@@ -103,11 +103,13 @@ FORMAT = 1
 _log = logging.getLogger(__name__)
 _BUSY_S = 5.0
 _TRIM_BATCHES = 256
+_TRIM_BYTES = 512 * 1024
+"""What is dropped at a time. A commit waits meanwhile: for 5 ms, where 256 large batches took seconds."""
 _HOUR_NS = 3_600 * 1_000_000_000
 _MAX_MARGIN_BYTES = 64 * 1024 * 1024
-_VACUUM_PAGES = 512
-_CHECKPOINT_PAGES = 4_000
-"""From one checkpoint of SQLite's WAL to the next: 16 MB, a few a second at full load."""
+_VACUUM_PAGES = 256
+_CHECKPOINT_PAGES = 1_000
+"""From one checkpoint of SQLite's WAL to the next, 4 MB: the commit that makes it waits for so much to be written."""
 _LITTLE = 0.3
 _MEASURE_BYTES = 1024 * 1024
 """How much may be appended between two looks at the file's size; several writers may pass the limit by this each."""
@@ -411,7 +413,7 @@ class LocalQueue:
                 self._set_totals(max(progress.dealt_with, received), end_bytes, max(progress.sequence, last_sequence))
 
     def trim(self) -> int:
-        """Drop up to a few hundred batches that every sink has passed, and that the margin has no place for.
+        """Drop some batches that every sink has passed, and that the margin has no place for.
 
         Disk goes back to the system a piece at a time, so that no commit waits long behind this one.
 
@@ -431,7 +433,7 @@ class LocalQueue:
         return len(sequences)
 
     def _droppable(self, passed: int, *, limit: int) -> list[int]:
-        """The oldest batches up to `passed` that are beyond the margin, by their size or their age.
+        """The oldest batches up to `passed` that are beyond the margin, by their size or their age: a piece of them.
 
         Without a gap, though a clock that was set may have left an old time after a new one: the batches that stay
         have to follow one another.
@@ -443,7 +445,12 @@ class LocalQueue:
             passed,
             limit,
         )
-        return [sequence for sequence, *_ in takewhile(lambda row: row[1] <= kept_bytes or row[2] <= kept_ns, oldest)]
+        last_bytes = oldest[0][1] + _TRIM_BYTES if oldest else 0
+        return [
+            sequence
+            for sequence, end_bytes, _ in takewhile(lambda row: row[1] <= kept_bytes or row[2] <= kept_ns, oldest)
+            if end_bytes <= last_bytes
+        ]
 
     def _give_back(self) -> None:
         """Return some free pages to the system."""
