@@ -14,6 +14,7 @@ which is what each server has. Rows are spread over the shards by `queue`, so th
 place. The other tables are replicated to every server. This takes the macros `{shard}` and `{replica}`, as usual.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from footfall.database.schema import EVENTS, HASH, LABEL, MOMENT
@@ -78,9 +79,9 @@ class Ddl:
         ]
         return [*made, self.spread("events", self.local_events)] if self._cluster else made
 
-    def events(self, name: str) -> str:
-        """A table with the columns of `events`, by another name maybe."""
-        return self._table(name, EVENT_TYPES, "(site_id, event_type, time)", more=_INDEXES, is_sharded=True)
+    def events(self, name: str, types: Mapping[str, str] = EVENT_TYPES) -> str:
+        """The table `events`, by another name maybe, or with the columns of an older format."""
+        return self._table(name, types, "(site_id, event_type, time)", more=_INDEXES, is_sharded=True)
 
     def spread(self, name: str, local: str) -> str:
         """A table that reads and writes those of all servers of the cluster that are called `local`."""
@@ -92,7 +93,7 @@ class Ddl:
     def _table(
         self,
         name: str,
-        types: dict[str, str],
+        types: Mapping[str, str],
         order: str,
         *,
         more: str = "",

@@ -5,8 +5,8 @@ services at once and after any interruption: what there is to do is told by the 
 the new number before the first step, which keeps services of the older version from starting, and loses the old one
 after the last.
 
-The statements are those of their time, and one that has been released never changes; a new table gets the present
-columns.
+The statements and columns are those of their time: they do not follow `footfall.database.schema`, and a migration that
+has been released never changes.
 """
 
 import logging
@@ -102,7 +102,7 @@ def _copied(database: ClickhouseDatabase, old: str, progress: Progress) -> str:
     """Copy the rows of `events` as they were in format 1; return the name of a table that has them all."""
     ddl = database.ddl
     copy = f"{ddl.local_events}_copy_{secrets.token_hex(8)}"
-    database.run(ddl.events(copy))
+    database.run(ddl.events(copy, _COLUMNS))
     source, target = f"{database.name}.{old}", f"{database.name}.{copy}"
     if ddl.everywhere:
         database.run(ddl.spread(f"{old}_all", old))
@@ -131,10 +131,17 @@ def _copied(database: ClickhouseDatabase, old: str, progress: Progress) -> str:
     return copy
 
 
-_KEPT: Final = (
-    "site_id, event_type, path, visitor, user_id, referrer, source, browser, os, device, props, "
-    "queue, sequence, event_key"
-)
+_COLUMNS: Final = {
+    "time": "DateTime64(6, 'UTC')",
+    **dict.fromkeys(("site_id", "event_type", "source", "browser", "os", "device", "queue"), "LowCardinality(String)"),
+    **dict.fromkeys(("path", "user_id", "referrer", "props"), "String"),
+    "visitor": "Int128",
+    "sequence": "UInt64",
+    "event_key": "Int128",
+    "seen_at": "DateTime64(6, 'UTC')",
+}
+"""Those of `events` in format 2."""
+_KEPT: Final = ", ".join(name for name in _COLUMNS if name not in ("time", "seen_at"))
 _SECOND: Final = "fromUnixTimestamp64Micro(intDiv(toUnixTimestamp64Micro(received_at), 1000000) * 1000000)"
 
 
