@@ -23,7 +23,7 @@ from footfall.database.clickhouse.open import open_clickhouse
 _T = TypeVar("_T")
 
 _COMMITTED_S = 0.15
-"""A hit that was answered so long ago is on disk, though a test machine is slow."""
+"""For a hit that was answered so long ago every timer has expired: if it is not committed, somebody works at that."""
 START_S = 60.0
 """What a start may take on a machine that is busy with other tests."""
 ANSWER_S = 30.0
@@ -166,16 +166,18 @@ class Footfall:
     def settle(self, timeout_s: float = 20.0) -> None:
         """Wait until every sink has dealt with everything received.
 
-        A hit is answered some milliseconds before it is committed, so nothing may have come in for a while, either.
+        A hit is answered some milliseconds before it is committed. So nothing may have come in for a while, either, and
+        no process may be at work: on a busy machine one may wait for a processor, or for the disk, with the hit.
         """
         received, since = -1, 0.0
 
         def pending() -> int:
             nonlocal received, since
+            if time.monotonic() < since + _COMMITTED_S or not is_at_rest(self.process.pid):
+                return -1
             ledger = self.ledger()
             if ledger["received"] != received:
                 received, since = ledger["received"], time.monotonic()
-            if time.monotonic() < since + _COMMITTED_S:
                 return -1
             return sum(sink["pending"] for sink in ledger["sinks"].values())
 
@@ -219,6 +221,17 @@ class Footfall:
             return httpx.get(self.url + "/readyz", timeout=2).status_code == httpx.codes.OK
         except httpx.HTTPError:
             return False
+
+
+def is_at_rest(pid: int) -> bool:
+    """Whether no thread of a process and its children runs, waits to run, or waits for a disk."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        states = {(task / "stat").read_text("ascii", "replace").rpartition(")")[2].split()[0] for task in tasks}
+        children = [int(child) for task in tasks for child in (task / "children").read_text("ascii").split()]
+    except FileNotFoundError:
+        return False  # one has ended meanwhile
+    return states.isdisjoint("RD") and all(is_at_rest(child) for child in children)
 
 
 def read_answer(connection: socket.socket) -> bytes:
