@@ -114,6 +114,7 @@ class Endpoints:
         sender = request.sender if forwarded is None else self._addresses.sender(request.peer, address, forwarded)
         size = len(request.target) + len(request.body)
         if route.waits:
+            request.body = b""  # it need not wait as well
             self._intake.add_events(entries, size, sender, partial(_acknowledge, route, request, reply, answer))
             return
         size += len(headers.get(b"referer", b"")) + len(headers.get(b"user-agent", b""))

@@ -115,7 +115,7 @@ class EventBody(Struct, frozen=True):
     ) = None
 
 
-_UNEXPLAINED = Problem(422, f"The event was not accepted. Only the first {MAX_EXPLAINED} are told why.")
+_UNEXPLAINED = f"The event was not accepted. Only the first {MAX_EXPLAINED} are told why."
 _decode_body = msgspec.json.Decoder(EventBody).decode
 _decode_any = msgspec.json.Decoder().decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -142,7 +142,7 @@ def parse_event(
         fields = _decode_body(body)
     except msgspec.ValidationError:
         if not explains:
-            raise _UNEXPLAINED from None
+            raise Problem(422, _UNEXPLAINED) from None
         raise Problem(422, "The event was not accepted.", _field_errors_of_body(body, received_ns)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _not_json(error, body) from None

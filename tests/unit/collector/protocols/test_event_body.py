@@ -1,6 +1,7 @@
 """Events as bodies: what is accepted, and what is said of the rest."""
 
 import json
+import traceback
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -547,3 +548,13 @@ def test_the_first_that_are_wrong_are_explained() -> None:
     assert list(range(MAX_EXPLAINED + 2)) == [place for place, _ in refused]
     assert [["event_type"]] * MAX_EXPLAINED + [[]] * 2 == [fields_named(problem) for _, problem in refused]
     assert "the first 20" in refused[-1][1].detail
+
+
+def test_a_refusal_holds_nothing_of_others() -> None:
+    """An exception that is raised again and again would keep the frames of all requests that ever met it."""
+    body = b"\n".join([b'{"site_id": "c"}'] * (MAX_EXPLAINED + 2))
+    for _ in range(10):
+        _, refused = parse_many(body)
+
+    for _, problem in refused:
+        assert len(traceback.extract_tb(problem.__traceback__)) < 10
