@@ -1,4 +1,4 @@
-"""A bound on what many hold together: when there is too much, whoever has held some longest gives it up."""
+"""A bound on the memory of many holders: when they exceed it, the one that has held some for longest gives way."""
 
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
@@ -11,7 +11,7 @@ class MemoryBudget(Generic[_Holder]):
 
     Args:
         limit: bytes, for all holders together.
-        give_up: called when there is more, with the one that has held some of it longest.
+        give_up: called when they hold more, with the one that has held some for longest.
     """
 
     def __init__(self, limit: int, give_up: Callable[[_Holder], None]) -> None:
@@ -21,7 +21,7 @@ class MemoryBudget(Generic[_Holder]):
         self._sizes: dict[_Holder, int] = {}
 
     def hold(self, holder: _Holder, size: int) -> None:
-        """Note that it holds `size` bytes from now on."""
+        """Note that a holder has `size` bytes from now on."""
         self._total += size - self._sizes.get(holder, 0)
         self._sizes[holder] = size
         while self._total > self._limit:

@@ -1,4 +1,4 @@
-"""The state of this service for whoever asks: one answer is made at a time, for all who asked while the last was."""
+"""Answers about the state of this service. One is made at a time, for everybody who asked during the one before."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from footfall.problem import Problem
 from footfall.status.service import PATHS, ServiceStatus
 
 _ANSWERS_A_TURN: Final = 100
-"""So many are sent before others have a turn of the loop."""
+"""How many are sent in one turn of the event loop."""
 
 _UNKNOWN = Response.of(Problem(503, "The state of this service can't be read at the moment."))
 
@@ -22,7 +22,7 @@ class StatusReplies:
     """Answers requests for `footfall.status.service.PATHS`.
 
     Args:
-        status: makes the answers; most wait for the disk, so a thread asks it.
+        status: makes the answers, in a thread, because most of them wait for the disk.
     """
 
     def __init__(self, status: ServiceStatus) -> None:
