@@ -64,7 +64,7 @@ def export(export_path: Path, settings_path: Path | None) -> None:
     metavar="FILE",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Read this visits log, plain or gzip, instead of storage.path and its rotated files. Can be repeated.",
+    help="Read this visits log, compressed or not, instead of storage.path and its rotated files. Can be repeated.",
 )
 @click.option(
     "--events",

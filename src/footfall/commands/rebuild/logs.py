@@ -22,7 +22,9 @@ from footfall.visit_log.redaction import truncated, without_query
 _LATEST_NS: Final = 2**63 - 1
 _CACHE_KIB: Final = 65_536
 _ROTATED: Final = r"(?:[.-][0-9][0-9.-]*)?"
-_OTHER_PACKERS: Final = {".bz2", ".lz4", ".xz", ".Z", ".zst"}
+_PACKERS: Final = {".bz2", ".gz", ".xz", ".zst"}
+"""What `LogFile` reads."""
+_OTHER_PACKERS: Final = {".lz4", ".Z"}
 
 
 def find_logs(path: Path, *, on_untrusted: Callable[[Path], object] = lambda _: None) -> list[Path]:
@@ -34,10 +36,10 @@ def find_logs(path: Path, *, on_untrusted: Callable[[Path], object] = lambda _: 
             there (`footfall.durable.files`); it is left out.
 
     Raises:
-        BadUsageError: one is compressed by something else than gzip.
+        BadUsageError: one is compressed in a way that can't be read here.
         FootfallError: they can't be listed.
     """
-    packed = rf"(?:\.gz|{'|'.join(map(re.escape, _OTHER_PACKERS))})?"
+    packed = f"(?:{'|'.join(map(re.escape, _PACKERS | _OTHER_PACKERS))})?"
     found = {}
     try:
         path = real_path(path)
@@ -58,7 +60,7 @@ def find_logs(path: Path, *, on_untrusted: Callable[[Path], object] = lambda _: 
         if file.suffix in _OTHER_PACKERS:
             raise BadUsageError(f"{file} can't be read here: unpack it, or compress it with gzip.")
     # While a log is being compressed it is there twice, and the packed one is not whole yet.
-    whole = [file for file in found if file.suffix != ".gz" or file.with_suffix("") not in found]
+    whole = [file for file in found if file.suffix not in _PACKERS or file.with_suffix("") not in found]
     return sorted(whole, key=lambda file: (found[file], file.name))
 
 
