@@ -117,12 +117,13 @@ class Endpoints:
             request.body = b""  # it need not wait as well
             self._intake.add_events(entries, size, sender, partial(_acknowledge, route, request, reply, answer))
             return
+        [entry] = entries
         size += len(headers.get(b"referer", b"")) + len(headers.get(b"user-agent", b""))
         if self._intake.is_behind:
-            self._intake.add_hit(entries[0], size, sender, partial(_serve, reply, answer))
+            self._intake.add_hit(entry, size, sender, partial(_serve, reply, answer))
         else:
             reply.send(answer)
-            self._intake.add_hit(entries[0], size, sender)
+            self._intake.add_hit(entry, size, sender)
 
     def _sift(
         self, route: Route, request: Request, address: str | None, read: Sequence[Entry | Problem]
