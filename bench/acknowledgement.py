@@ -10,7 +10,8 @@ from bench.sample import entries
 from bench.table import Cell, Plan, Step, Table
 
 from footfall.entry import encode_entries
-from footfall.queue.local.store import FILE_NAME, LocalQueue
+from footfall.queue.local.file import FILE_NAME
+from footfall.queue.local.store import LocalQueue
 from footfall.queue.sink import SINKS
 
 _SIZES = (1, 50, 500)

@@ -11,7 +11,7 @@ import httpx
 import uvicorn
 
 from footfall.database.duckdb.reader import DuckdbReports
-from footfall.queue.local.store import QueueState
+from footfall.queue.local.reader import QueueState
 from footfall.status.access import ReportAccess
 from footfall.status.service import ServiceStatus
 from footfall.web.api import build_app

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from footfall.queue.base import Batch, Progress
-from footfall.queue.local.store import FILE_NAME, LocalQueue
+from footfall.queue.local.file import FILE_NAME
+from footfall.queue.local.store import LocalQueue
 from footfall.queue.sink import DATABASE, SINKS, VISIT_LOG
 
 Connect = Callable[[], LocalQueue]

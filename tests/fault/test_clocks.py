@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from footfall.queue.local.store import FILE_NAME, LocalQueue
+from footfall.queue.local.file import FILE_NAME
+from footfall.queue.local.store import LocalQueue
 from footfall.queue.sink import SINKS
 from harness import Footfall, needs_tool
 from oracle import Oracle

@@ -21,8 +21,9 @@ from footfall.entry import Event, Hit, encode_entries
 from footfall.errors import AlreadyInUseError, DamagedQueueError, UnreadableFileError
 from footfall.processes.data_dir import open_queue, prepare
 from footfall.queue.base import Batch, Progress, SinkReport
+from footfall.queue.local.file import FILE_NAME
+from footfall.queue.local.reader import QueueState
 from footfall.queue.local.repair import repair
-from footfall.queue.local.store import FILE_NAME, QueueState
 from footfall.queue.sink import DATABASE, LOST, VISIT_LOG, Sink
 from footfall.settings import Settings
 from footfall.visit_log.redaction import line_format

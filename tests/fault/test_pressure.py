@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from footfall.entry import Event, encode_entries
-from footfall.queue.local.store import FILE_NAME, LocalQueue
+from footfall.queue.local.file import FILE_NAME
+from footfall.queue.local.store import LocalQueue
 from footfall.queue.sink import SINKS
 from harness import ANSWER_S, Footfall, eventually
 from oracle import Oracle

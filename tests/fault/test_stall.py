@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from footfall.queue.local.store import FILE_NAME
+from footfall.queue.local.file import FILE_NAME
 from harness import Footfall, eventually
 from raw_http import get, parse_answers, post
 

@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from footfall.entry import Hit, decode_entries
-from footfall.queue.local.store import FILE_NAME, LocalQueue
+from footfall.queue.local.file import FILE_NAME
+from footfall.queue.local.store import LocalQueue
 from footfall.queue.sink import SINKS
 from harness import Footfall, eventually, read_answer
 from raw_http import Answer, chunk, exchange, get, parse_answers, post, read_to_end

@@ -16,7 +16,8 @@ import pytest
 from footfall.durable.checksum import checksum_of
 from footfall.entry import Entry, Event, Hit, decode_entries
 from footfall.queue.base import Progress
-from footfall.queue.local.store import FILE_NAME, LocalQueue
+from footfall.queue.local.file import FILE_NAME
+from footfall.queue.local.store import LocalQueue
 from footfall.queue.sink import SINKS
 from harness import ANSWER_S, IS_TIMED, Footfall, eventually
 from raw_http import chunk, exchange, get, parse_answers, read_to_end

@@ -8,7 +8,8 @@ import pytest
 
 from footfall import __version__
 from footfall.processes.data_dir import prepare
-from footfall.queue.local.store import FILE_NAME, LocalQueue
+from footfall.queue.local.file import FILE_NAME
+from footfall.queue.local.store import LocalQueue
 from footfall.settings import Settings
 from harness import Footfall, eventually
 

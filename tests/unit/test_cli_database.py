@@ -11,7 +11,8 @@ from footfall.cli import main
 from footfall.database.duckdb.file import open_database
 from footfall.durable.lock import FileLock
 from footfall.entry import Entry, Event, Hit, encode_entries
-from footfall.queue.local.store import FILE_NAME, LocalQueue
+from footfall.queue.local.file import FILE_NAME
+from footfall.queue.local.store import LocalQueue
 from footfall.queue.sink import SINKS
 from footfall.visit_log.line import format_line
 

@@ -16,7 +16,7 @@ from footfall import config, telemetry
 from footfall.processes.roles import ROLES
 from footfall.queue.account import RelayAccount
 from footfall.queue.base import SinkReport
-from footfall.queue.local.store import QueueState
+from footfall.queue.local.reader import QueueState
 from footfall.queue.sink import VISIT_LOG
 from footfall.status.refusals import RefusalCounts
 from footfall.status.service import ServiceStatus

@@ -14,8 +14,9 @@ from footfall.durable.lock import FileLock, Presence
 from footfall.errors import DamagedQueueError, FootfallError
 from footfall.processes.roles import COLLECTOR
 from footfall.queue.broker.relay import RELAY
+from footfall.queue.local.file import FILE_NAME
 from footfall.queue.local.repair import repair
-from footfall.queue.local.store import FILE_NAME, LocalQueue
+from footfall.queue.local.store import LocalQueue
 from footfall.queue.sink import SINKS
 from footfall.settings import Settings
 

@@ -13,7 +13,8 @@ from footfall.queue.account import Account, RelayAccount, read_account
 from footfall.queue.base import SinkReport
 from footfall.queue.broker.feed import ASSIGNMENT_SUFFIX
 from footfall.queue.broker.relay import RELAY
-from footfall.queue.local.store import LocalQueue, QueueState
+from footfall.queue.local.reader import QueueState
+from footfall.queue.local.store import LocalQueue
 from footfall.queue.sink import DATABASE, SINKS, VISIT_LOG
 from footfall.settings import Settings
 from footfall.status.readiness import Check

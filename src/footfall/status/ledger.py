@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from footfall.queue.local.store import QueueState
+from footfall.queue.local.reader import QueueState
 
 
 class SinkLedger(Struct, frozen=True):

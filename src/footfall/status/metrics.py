@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from footfall import telemetry
 from footfall.queue.broker.relay import RELAY
-from footfall.queue.local.store import QueueState
+from footfall.queue.local.reader import QueueState
 from footfall.status.ledger import Ledger, ledger_of
 from footfall.status.refusals import RefusalCounts
 

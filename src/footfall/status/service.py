@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from footfall.queue.local.store import QueueState
+from footfall.queue.local.reader import QueueState
 from footfall.status import metrics
 from footfall.status.ledger import ledger_of
 from footfall.status.metrics import Metrics

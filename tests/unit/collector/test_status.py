@@ -16,7 +16,7 @@ from footfall.collector.server import Server
 from footfall.collector.status import StatusReplies
 from footfall.errors import QueueFullError
 from footfall.problem import Problem
-from footfall.queue.local.store import QueueState
+from footfall.queue.local.reader import QueueState
 from footfall.status.service import ServiceStatus
 
 

@@ -32,7 +32,8 @@ from footfall.errors import AlreadyInUseError, BadUsageError, FootfallError
 from footfall.queue.base import SinkReport
 from footfall.queue.consumer import Consumer
 from footfall.queue.local.feed import LocalFeed
-from footfall.queue.local.store import FILE_NAME, LocalQueue
+from footfall.queue.local.file import FILE_NAME
+from footfall.queue.local.store import LocalQueue
 from footfall.queue.sink import DATABASE, SINKS, Sink
 from footfall.visit_log.line import format_line, parse_line
 from footfall.visit_log.writer import VisitLog

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from footfall.errors import AlreadyInUseError
+from footfall.queue.local.file import FILE_NAME
 from footfall.queue.local.imports import DIGEST_BYTES, ImportedBatch, ImportedSite, ImportMark
 from footfall.queue.local.repair import repair
-from footfall.queue.local.store import FILE_NAME, LocalQueue
+from footfall.queue.local.store import LocalQueue
 
 MAX_BYTES = 1 << 20
 REMEMBERED = MAX_BYTES // 8 // DIGEST_BYTES

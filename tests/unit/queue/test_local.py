@@ -13,8 +13,9 @@ import pytest
 
 from footfall.errors import DamagedFileError, DamagedQueueError, QueueFullError
 from footfall.queue.base import Progress
-from footfall.queue.local import store as embedded
-from footfall.queue.local.store import FILE_NAME, LocalQueue
+from footfall.queue.local import file as queue_file
+from footfall.queue.local.file import FILE_NAME
+from footfall.queue.local.store import LocalQueue
 from footfall.queue.sink import DATABASE, SINKS, VISIT_LOG
 
 HOUR_NS = 3_600 * 10**9
@@ -442,7 +443,7 @@ def test_queue_that_another_writer_holds_is_full_for_now(
     opened: Open, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lock that lasts is a reason to try again, not to break; after it all goes on."""
-    monkeypatch.setattr(embedded, "_BUSY_S", 0.05)
+    monkeypatch.setattr(queue_file, "_BUSY_S", 0.05)
     queue = opened()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

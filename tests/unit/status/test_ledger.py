@@ -1,5 +1,5 @@
 from footfall.queue.base import SinkReport
-from footfall.queue.local.store import QueueState
+from footfall.queue.local.reader import QueueState
 from footfall.status.ledger import Ledger, SinkLedger, ledger_of
 
 STATE = QueueState(

@@ -4,7 +4,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from footfall.queue.account import RelayAccount
 from footfall.queue.base import SinkReport
-from footfall.queue.local.store import QueueState
+from footfall.queue.local.reader import QueueState
 from footfall.status.metrics import Metrics
 from footfall.status.refusals import RefusalCounts
 

@@ -1,6 +1,6 @@
 import json
 
-from footfall.queue.local.store import QueueState
+from footfall.queue.local.reader import QueueState
 from footfall.status.service import ServiceStatus
 
 STATE = QueueState(3, {}, 1, {}, {}, {}, 4096)

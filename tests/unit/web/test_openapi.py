@@ -13,7 +13,7 @@ from footfall.collector.protocols.event_body import parse_event
 from footfall.database.query import Figures, Query
 from footfall.database.reports import Reports
 from footfall.problem import CONTENT_TYPE, FieldError, Problem
-from footfall.queue.local.store import QueueState
+from footfall.queue.local.reader import QueueState
 from footfall.status.ledger import Ledger
 from footfall.status.service import ServiceStatus
 from footfall.web import openapi

@@ -1,7 +1,7 @@
 """A damaged queue is replaced, at a start, by a new one with every batch that can still be read.
 
 Every page of the file and of its log is looked at for itself (`pages`). That is safe, since a row proves by its seal,
-and a payload by its checksum, that it is what was written (`embedded`).
+and a payload by its checksum, that it is what was written (`file`).
 
 The salvaged batches keep their source and sequences, so a sink passes over what it has. They keep `received`, too, by
 which a sink counts what it missed as lost. The damaged files are kept under another name.
@@ -33,9 +33,9 @@ from footfall.durable.quarantine import quarantine
 from footfall.durable.sqlite import is_damage
 from footfall.durable.sync import sync
 from footfall.errors import AlreadyInUseError
+from footfall.queue.local.file import FORMAT, SCHEMA, source_path
 from footfall.queue.local.imports import DIGEST_BYTES, restore
 from footfall.queue.local.pages import Data, Log, Pages, Place, Row
-from footfall.queue.local.store import FORMAT, SCHEMA, source_path
 
 _PATIENCE_S: Final = 0.2
 """Those that were killed a moment ago are gone long before this."""
