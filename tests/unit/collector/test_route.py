@@ -26,6 +26,7 @@ from footfall.problem import Problem
 from footfall.queue.local.store import LocalQueue
 from footfall.status.access import ReportAccess
 from footfall.status.service import ServiceStatus
+from raw_http import parse_answers
 
 MAX_BODY_BYTES = 10_000
 PAGE = "https://shop.example"
@@ -187,6 +188,21 @@ def test_a_refusal_looks_as_the_protocol_has_it(toy: Toy) -> None:
 
     toy.run(main)
     assert {"malformed": 1, "too_large": 1} == toy.refused
+
+
+def test_what_is_not_http_is_refused_as_the_protocol_has_it(toy: Toy) -> None:
+    """Even if it is the target that is wrong, which is never parsed then."""
+
+    async def main(client: httpx.AsyncClient) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+        writer.write(b"GET /toy?name=\x01 HTTP/1.1\r\nHost: toys\r\n\r\n")
+        [answer] = parse_answers(await reader.read())
+        assert (400, GIF, "close") == (answer.status, answer.body, answer.headers["connection"])
+        writer.close()
+        await writer.wait_closed()
+
+    toy.run(main)
+    assert {"malformed": 1} == toy.refused
 
 
 def test_what_a_browser_asks_ahead_is_not_recorded(toy: Toy) -> None:
