@@ -2,13 +2,14 @@
 
 import bz2
 import gzip
+import importlib
 import lzma
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from backports import zstd
 
 from footfall.commands.logfile import STANDARD_INPUT, LogFile, ReadError, Skipped
 from footfall.errors import BadUsageError
@@ -19,6 +20,7 @@ def lines_of(path: Path) -> list[bytes]:
         return list(iter(log.read_line, b""))
 
 
+zstd = importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
 PACKERS = [gzip.compress, bz2.compress, lzma.compress, zstd.compress]
 
 
