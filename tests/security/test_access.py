@@ -249,6 +249,14 @@ def test_a_wrong_token_is_answered_slowly_and_logged(guarded: Footfall) -> None:
     assert 1 == refused(guarded)["wrong_token"] - before
 
 
+def test_the_body_of_a_stranger_is_not_read(guarded: Footfall) -> None:
+    """Who may not ask is told so by the head of a request alone, whatever comes after it."""
+    lines = [b"Content-Length: 999999999", b"X-Forwarded-For: 9.9.9.4"]
+    [answer] = exchange(guarded.port, get(b"/stats?site_id=s", *lines, method=b"POST"))
+
+    assert (401, "close") == (answer.status, answer.headers["connection"])
+
+
 def test_reports_are_limited_by_address(guarded: Footfall) -> None:
     """A visitor who asks too often is told when to come back; another is answered, and hits always are."""
     before = refused(guarded)["rate_limited"]

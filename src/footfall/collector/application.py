@@ -19,6 +19,10 @@ class Application(Protocol):
         """How long the body of a request to `path` may be."""
         ...
 
+    def streams_body(self, path: bytes) -> bool:  # noqa: ARG002 - for others to use
+        """Whether a request to `path` is handled when its head has come, and its body, of any length, as it comes."""
+        return False
+
     def has_room(self, sender: str | None) -> bool:  # noqa: ARG002 - for others to use
         """Whether it takes requests of a client (`rate_limit.sender_of`) now; those that are read, it has to take."""
         return True

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from footfall.collector import limits
 from footfall.collector.address import parse_address
+from footfall.collector.body import BodyStream
 from footfall.collector.message import Request, Response
 from footfall.collector.parser import RequestParser
 from footfall.problem import Problem
@@ -37,12 +38,14 @@ class Reply:
         head_only: whether the answer has no body, because the request was HEAD.
         close: whether the connection closes after the answer.
         alone: whether the connection also closes after it if another request arrives before.
+        stream: the body of the request, if the application takes it as it arrives.
     """
 
-    __slots__ = ("_connection", "alone", "close", "head_only", "wire")
+    __slots__ = ("_connection", "alone", "close", "head_only", "stream", "wire")
 
     def __init__(self, connection: "Connection", head_only: bool, close: bool) -> None:  # noqa: FBT001 - the hot path
         self._connection = connection
+        self.stream: BodyStream | None = None
         self.wire: bytes | None = None
         self.head_only = head_only
         self.close = close
@@ -50,6 +53,8 @@ class Reply:
 
     def send(self, response: Response) -> None:
         connection = self._connection
+        if self.stream is not None:
+            self.close_if_unread()
         self.wire = response.wire(connection.server.date, self.head_only, self.close)
         connection.flush()
 
@@ -65,6 +70,11 @@ class Reply:
     async def write(self, part: bytes) -> None:
         """Send what comes next of the answer, head first, as soon as the client has taken most of what came before."""
         await self._connection.write(self, part)
+
+    def close_if_unread(self) -> None:
+        """Have the connection closed if the request has not come to its end; to be called before the head is made."""
+        if self.stream is not None and not self.stream.is_whole:
+            self.close = True
 
     def end(self) -> None:
         """What was written is the whole answer."""
@@ -147,6 +157,8 @@ class Connection(asyncio.BufferedProtocol):
                 self.abort()
             return
         server = self.server
+        if self._parser.stream is not None:
+            self.deadline = server.now + limits.BODY_S
         if server.has_room(self._parser.sender):
             self._parse(server.piece[:nbytes])
         else:
@@ -194,6 +206,32 @@ class Connection(asyncio.BufferedProtocol):
         if is_asked and not self._replies:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def stream(self, path: bytes) -> BodyStream | None:
+        return BodyStream(self._go_on) if self.server.application.streams_body(path) else None
+
+    def begin(self, request: Request, *, is_last: bool, is_asked: bool) -> bool:
+        self.deadline = self.server.now + limits.BODY_S
+        reply = Reply(self, request.method == b"HEAD", is_last or self.server.draining or self._is_old(request))
+        reply.stream = request.stream
+        reply.alone = self._parser.is_held = True
+        self._replies.append(reply)
+        self._handle(request, reply)
+        if reply.wire is not None:
+            self._closing = True
+            return False
+        if is_asked and len(self._replies) == 1:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return True
+
+    def finish(self) -> bool:
+        self.deadline = self.server.now + limits.IDLE_S
+        self._closing |= self._replies[-1].close
+        return not self._closing
+
+    def break_off(self) -> None:
+        self._tell_gone()
+        self.abort()
+
     def take(self, request: Request, *, is_last: bool) -> bool:
         server = self.server
         self.deadline = server.now + limits.IDLE_S
@@ -202,11 +240,7 @@ class Connection(asyncio.BufferedProtocol):
         reply = Reply(self, request.method == b"HEAD", is_last or server.draining or self._is_old(request))
         self._replies.append(reply)
         self._closing = reply.close
-        try:
-            server.application.handle(request, reply)
-        except Exception:  # noqa: BLE001 - one request that Footfall can't deal with must not harm the next
-            _log.exception("unexpected error, please report it")
-            self._apologise(reply, request)
+        self._handle(request, reply)
         if reply.close:
             self._closing = True
         elif reply.alone and reply.wire is None:
@@ -269,6 +303,11 @@ class Connection(asyncio.BufferedProtocol):
         """Whether the client leaves so much unread that nothing more is written."""
         return self._unread > 0
 
+    @property
+    def is_held_back(self) -> bool:
+        """Whether so much of a request waits to be passed on that no more is read of it."""
+        return self._parser.stream is not None and self._parser.stream.is_full
+
     def take_turn(self) -> None:
         """Parse the next piece, now that others have had their turn."""
         self._in_line = False
@@ -283,6 +322,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self._unread:
             self._expect_progress()
+        elif self._waits_for_stream():
+            self.break_off()
         elif self._replies or (self._in_line and not self._closing):
             self.deadline = self.server.now + limits.IDLE_S  # it is ours to go on; the client is not late
         elif self._parser.target and not self._closing:
@@ -323,6 +364,22 @@ class Connection(asyncio.BufferedProtocol):
 
     # Inside.
 
+    def _handle(self, request: Request, reply: Reply) -> None:
+        try:
+            self.server.application.handle(request, reply)
+        except Exception:  # noqa: BLE001 - one request that Footfall can't deal with must not harm the next
+            _log.exception("unexpected error, please report it")
+            self._apologise(reply, request)
+
+    def _waits_for_stream(self) -> bool:
+        """Whether it is the client who does not go on with a request."""
+        return self._parser.stream is not None and not (self.is_held_back or self._in_line or self._closing)
+
+    def _go_on(self) -> None:
+        """What has come of a stream was taken."""
+        self.deadline = self.server.now + limits.BODY_S
+        self._steer()
+
     def _hold_unread(self) -> None:
         self._unread = max(1, self._transport.get_write_buffer_size())
         self._untaken = self.count_untaken()
@@ -359,7 +416,9 @@ class Connection(asyncio.BufferedProtocol):
     def _steer(self) -> None:
         """Start or stop reading, as the client's unread answers and the turns of others require."""
         is_owed_much = len(self._replies) > limits.MAX_PIPELINED
-        reading = self._closing or not (self._in_line or self._unread or is_owed_much)
+        stream = self._parser.stream
+        is_full = stream is not None and stream.is_full
+        reading = self._closing or not (self._in_line or self._unread or is_owed_much or is_full)
         if reading != self._reading and not self._gone:
             self._reading = reading
             if reading:

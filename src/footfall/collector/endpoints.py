@@ -63,7 +63,10 @@ class Endpoints:
 
     def max_body_bytes(self, path: bytes) -> int:
         route = self._routes.get(path)
-        return max(_LEAST_BODY_BYTES, self._reports.max_body_bytes) if route is None else route.max_body_bytes
+        return _LEAST_BODY_BYTES if route is None else route.max_body_bytes
+
+    def streams_body(self, path: bytes) -> bool:
+        return path not in self._routes and self._reports.are_here
 
     def handle(self, request: Request, reply: Reply) -> None:
         route = self._routes.get(request.path)

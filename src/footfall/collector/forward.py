@@ -1,29 +1,26 @@
 """Hands requests for reports to the process that has the database open, so that all of a service answers on one port.
 
-Each request has a connection of its own to that process, over a Unix socket. An answer goes to the client as it comes,
-in parts, and no faster than the client takes it, so it may be of any length, and may take for ever (server-sent
-events). It is never held in memory, and never made to look whole when it is not: if the process dies in the middle of
-it, the client's connection is reset.
+Each request has a connection of its own to that process, over a Unix socket. Its body goes there, and its answer to the
+client, in parts, as they come and no faster than they are taken. So both may be of any length, and an answer may take
+for ever (server-sent events). Nothing is held in memory, and nothing is made to look whole that is not: if the process
+dies in the middle of an answer, the client's connection is reset.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import httptools
 
+from footfall.collector.body import BodyStream
 from footfall.collector.connection import Reply
 from footfall.collector.message import Request, Response
 from footfall.problem import Problem
 
 MAX_AT_ONCE: Final = 64
 """Requests on their way; beyond it, the client that has taken nothing for longest has to go."""
-MAX_BODY_BYTES: Final = 8 * 1024 * 1024
-"""Of one request; it is whole before it is handed on."""
-MAX_BODIES_BYTES: Final = 64 * 1024 * 1024
-"""Of all requests on their way."""
 TIMEOUT_S: Final = 60
 """Until an answer begins."""
 _PART_BYTES: Final = 64 * 1024
@@ -43,8 +40,10 @@ _ONE_CONNECTION: Final = frozenset(
     }
 )
 """What concerns one connection only (RFC 9110, section 7.6.1), besides what `Connection` names."""
-_OF_BODY: Final = frozenset({b"content-length", b"expect"})
-"""What is said anew of a request's body, which is whole by now."""
+_EXPECT: Final = frozenset({b"expect"})
+"""The collector has answered it."""
+_LENGTH: Final = frozenset({b"content-length"})
+_LAST_CHUNK: Final = b"0\r\n\r\n"
 
 _AWAY = Response.of(Problem(503, "The reports are not available at the moment."))
 _BUSY = Response.of(Problem(503, "Too many reports are being made at once."))
@@ -63,22 +62,19 @@ class Forwarder:
         self._socket_path = socket_path
         self._tasks: set[asyncio.Task[None]] = set()
         self._stalled: dict[asyncio.Task[None], None] = {}  # by how long the client has taken nothing
-        self._body_bytes = 0
 
     def forward(self, request: Request, reply: Reply) -> None:
         """Have a request answered; to be called as soon as it is there."""
-        if self._body_bytes + len(request.body) > MAX_BODIES_BYTES or not self._has_room():
+        if not self._has_room():
             reply.send(_BUSY)
             return
         is_old = reply.origin().version == "1.0"
         task = asyncio.get_running_loop().create_task(self._relay(request, reply, is_old=is_old))
         reply.send_parts(task.cancel)
         self._tasks.add(task)
-        self._body_bytes += len(request.body)
 
         def end(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
-            self._body_bytes -= len(request.body)
             if task.cancelled():
                 reply.abort()  # the client has gone, or has to go
             elif (error := task.exception()) is not None:
@@ -109,12 +105,13 @@ class Forwarder:
                 has_begun = True
                 if answer.length is None and is_old:
                     reply.close = True  # the only end that HTTP/1.0 knows
+                reply.close_if_unread()
                 is_chunked = answer.length is None and not is_old
                 await self._write(reply, _head(answer, is_chunked=is_chunked, close=reply.close))
                 async for part in answer.parts():
-                    await self._write(reply, b"%x\r\n%b\r\n" % (len(part), part) if is_chunked else part)
+                    await self._write(reply, _chunk(part) if is_chunked else part)
                 if is_chunked:
-                    await self._write(reply, b"0\r\n\r\n")
+                    await self._write(reply, _LAST_CHUNK)
             reply.end()
         except (OSError, EOFError, TimeoutError, httptools.HttpParserError) as error:
             if has_begun:
@@ -222,21 +219,41 @@ class _Answer:
 async def _asked(socket_path: str, request: Request) -> AsyncIterator[asyncio.StreamReader]:
     """Send a request over a connection of its own, which ends with the block, whatever is still under way."""
     reader, writer = await asyncio.open_unix_connection(socket_path, limit=_PART_BYTES)
+    sender = None
     try:
         lines = [b"%b %b HTTP/1.1" % (request.method, request.target), b"connection: close"]
-        lines += _passed_on(request.headers.items(), _OF_BODY)
-        if not {b"content-length", b"transfer-encoding"}.isdisjoint(request.headers):
-            lines.append(b"content-length: %d" % len(request.body))
+        lines += _passed_on(request.headers.items(), _EXPECT)
+        is_chunked = b"transfer-encoding" in request.headers
+        if is_chunked:
+            lines.append(b"transfer-encoding: chunked")
         writer.write(b"\r\n".join(lines) + b"\r\n\r\n")
-        writer.write(request.body)
+        if request.stream is not None:
+            # Beside the answer, which may come before all of the body was read.
+            sending = _send_body(writer, request.stream, is_chunked=is_chunked)
+            sender = asyncio.get_running_loop().create_task(sending)
         yield reader
     finally:
+        if sender is not None:
+            sender.cancel()
         writer.transport.abort()
+
+
+async def _send_body(writer: asyncio.StreamWriter, stream: BodyStream, *, is_chunked: bool) -> None:
+    with suppress(OSError):  # its answer, or the end of it, says enough
+        async for part in stream.parts():
+            writer.write(_chunk(part) if is_chunked else part)
+            await writer.drain()
+        if is_chunked:
+            writer.write(_LAST_CHUNK)
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def _head(answer: _Answer, *, is_chunked: bool, close: bool) -> bytes:
     lines = [b"HTTP/1.1 %d %b" % (answer.status, answer.reason)]
-    lines += _passed_on(answer.headers, frozenset() if answer.length is not None else _OF_BODY)
+    lines += _passed_on(answer.headers, frozenset() if answer.length is not None else _LENGTH)
     if is_chunked:
         lines.append(b"transfer-encoding: chunked")
     if close:

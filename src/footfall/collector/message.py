@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
+from footfall.collector.body import BodyStream
 from footfall.problem import CONTENT_TYPE, Problem, phrase
 from footfall.rate_limit import retry_after
 
@@ -67,10 +68,11 @@ class Request:
     """A complete request. Names in `headers` are in lower case; the values of a repeated one are joined by commas.
 
     `peer` is the address that the request came from, and `sender` whom this address stands for
-    (`rate_limit.sender_of`).
+    (`rate_limit.sender_of`). Its body is whole in `body`, or arrives by `stream` if the
+    application has asked for that.
     """
 
-    __slots__ = ("body", "headers", "method", "path", "peer", "query", "sender", "target")
+    __slots__ = ("body", "headers", "method", "path", "peer", "query", "sender", "stream", "target")
 
     def __init__(
         self,
@@ -88,6 +90,7 @@ class Request:
         self.peer = peer
         self.sender = sender
         self.body = b""
+        self.stream: BodyStream | None = None
 
 
 def path_of(target: bytes) -> bytes:

@@ -13,6 +13,7 @@ from typing import Final, NoReturn, Protocol
 import httptools
 
 from footfall.collector import limits
+from footfall.collector.body import BodyStream
 from footfall.collector.message import Request, path_of
 from footfall.problem import Problem
 
@@ -33,6 +34,22 @@ class Receiver(Protocol):
 
     def expect_body(self, *, is_asked: bool) -> None:
         """A body follows. With `is_asked` the client waits for `100 Continue` before it sends it."""
+        ...
+
+    def stream(self, path: bytes) -> BodyStream | None:
+        """Where to put the body of a request to `path` as it arrives; None if it must be complete first."""
+        ...
+
+    def begin(self, request: Request, *, is_last: bool, is_asked: bool) -> bool:
+        """Handle a request whose body arrives by its stream, and say whether to read on. `is_asked` is as above."""
+        ...
+
+    def finish(self) -> bool:
+        """The stream of the request is complete: say whether another request may follow."""
+        ...
+
+    def break_off(self) -> None:
+        """The stream of the request can't be read to its end: give the request up."""
         ...
 
     def close_after_answer(self) -> None:
@@ -63,6 +80,7 @@ class RequestParser:
         sender: whom this address stands for (`rate_limit.sender_of`).
         target: the target of the request that is being read; empty between requests.
         body: the part of its body that has arrived.
+        stream: where the body goes instead, as it arrives; None if there is none, or no more of it.
         is_held: whether an answer must be given before another request may begin. One that begins nevertheless ends
             the connection.
     """
@@ -82,6 +100,7 @@ class RequestParser:
         "is_held",
         "peer",
         "sender",
+        "stream",
         "target",
     )
 
@@ -101,6 +120,7 @@ class RequestParser:
         self._interrupted = False  # llhttp has stopped before its body
         self._limit = 0
         self.body = bytearray()
+        self.stream: BodyStream | None = None
         self._size = 0  # of all its bytes so far, to within a piece
 
     def is_new_head(self, size: int) -> bool:
@@ -136,6 +156,11 @@ class RequestParser:
 
     def refuse(self, problem: Problem) -> None:
         """Give up the current request, or the next one if there is none, and everything after it."""
+        if self.stream is not None:
+            self._is_stopped = True
+            self.target = b""
+            self._receiver.break_off()
+            return
         head_only = self._request is not None and self._request.method == b"HEAD"
         path = path_of(self.target) if self.target else b""
         self._is_stopped = True
@@ -189,6 +214,10 @@ class RequestParser:
             self._expect_body(self._request)
 
     def on_body(self, data: bytes) -> None:
+        if self.stream is not None:
+            self._size = 0  # only what is around the data is measured
+            self.stream.add(data)
+            return
         self.body += data
         if len(self.body) > self._limit:
             self._stop(self._too_long())
@@ -200,6 +229,13 @@ class RequestParser:
         assert request is not None
         self._request = None
         self.target = b""
+        if self.stream is not None:
+            self.stream.end()
+            self.stream = None
+            if not self._receiver.finish():
+                self._is_stopped = True
+                raise _StopParsing
+            return
         if self.body:
             request.body = bytes(self.body)
             self.body = bytearray()
@@ -249,6 +285,16 @@ class RequestParser:
         coding = headers.get(b"transfer-encoding")
         if coding is not None and coding.lower() != b"chunked":
             self._stop(_not_chunked_only(coding.lower()))
+        self.stream = request.stream = self._receiver.stream(request.path)
+        if self.stream is not None:
+            self._limit = 0
+            self._interrupted = self._llhttp.should_upgrade()
+            if not self._receiver.begin(request, is_last=not self._llhttp.should_keep_alive(), is_asked=is_asked):
+                self._is_stopped = True
+                self.stream = None
+                self.target = b""
+                raise _StopParsing
+            return
         self._limit = self._receiver.max_body_bytes(request.path)
         if int(headers.get(b"content-length", b"0")) > self._limit:
             self._stop(self._too_long())

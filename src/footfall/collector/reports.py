@@ -3,7 +3,7 @@
 import asyncio
 
 from footfall.collector.connection import Reply
-from footfall.collector.forward import MAX_BODY_BYTES, Forwarder
+from footfall.collector.forward import Forwarder
 from footfall.collector.message import Request, Response
 from footfall.collector.status import StatusReplies
 from footfall.problem import Problem
@@ -30,9 +30,9 @@ class ReportRequests:
         self._delayed = 0
 
     @property
-    def max_body_bytes(self) -> int:
-        """How long the body of a request may be."""
-        return 0 if self._forwarder is None else MAX_BODY_BYTES
+    def are_here(self) -> bool:
+        """Whether this service makes reports."""
+        return self._forwarder is not None
 
     def answer(self, request: Request, reply: Reply) -> None:
         """Answer `request`, now or later; to be called as soon as it is there."""

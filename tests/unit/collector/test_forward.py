@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -45,7 +46,10 @@ class Forwarding(Application):
             self._forwarder.forward(request, reply)
 
     def max_body_bytes(self, path: bytes) -> int:  # noqa: ARG002
-        return forward.MAX_BODY_BYTES
+        return 0
+
+    def streams_body(self, path: bytes) -> bool:
+        return path != b"/here"
 
     def refuse(self, problem: Problem, path: bytes, headers: Mapping[bytes, bytes]) -> Response:  # noqa: ARG002
         return Response.of(problem)
@@ -58,6 +62,7 @@ class Way:
         application: of the collector.
         requests: what came through, head and body.
         open: connections to the server behind that are open.
+        reads_bodies: whether that reads a body before it answers.
         server: the collector's.
         port: where it listens.
     """
@@ -67,6 +72,7 @@ class Way:
         self.application = Forwarding(Forwarder(self.path))
         self.requests: list[bytes] = []
         self.open = 0
+        self.reads_bodies = True
         self._answering = answering
         self.port = 0
         self._writers: list[Writer] = []
@@ -105,8 +111,7 @@ class Way:
         self.open += 1
         try:
             head = await reader.readuntil(b"\r\n\r\n")
-            _, _, length = head.partition(b"content-length: ")
-            body = await reader.readexactly(int(length.split(b"\r\n")[0])) if length else b""
+            body = await read_body(reader, head) if self.reads_bodies else b""
             self.requests.append(head + body)
             if isinstance(self._answering, bytes):
                 writer.write(self._answering)
@@ -118,6 +123,18 @@ class Way:
         finally:
             self.open -= 1
             writer.close()
+
+
+async def read_body(reader: Reader, head: bytes) -> bytes:
+    """The body that follows a head, and what is around its chunks, if it comes in chunks."""
+    if b"\r\ntransfer-encoding: chunked\r\n" in head:
+        body = b""
+        while size := int(await reader.readline(), 16):
+            body += (await reader.readexactly(size + 2))[:-2]
+        await reader.readline()
+        return body
+    _, _, length = head.partition(b"\r\ncontent-length: ")
+    return await reader.readexactly(int(length.split(b"\r\n")[0])) if length else b""
 
 
 def run(directory: Path, answering: Answering | bytes, main: Callable[[Way], Awaitable[None]]) -> None:
@@ -197,39 +214,93 @@ def test_a_body_goes_through(tmp_path: Path, size: int) -> None:
         for request in (whole, chunked):
             [answer] = await way.ask(request)
             assert 200 == answer.status
-        for came in way.requests:
+        for came, framing in zip(
+            way.requests, (b"content-length: %d" % size, b"transfer-encoding: chunked"), strict=True
+        ):
             head, _, rest = came.partition(b"\r\n\r\n")
-            assert b"content-length: %d" % size in head.split(b"\r\n")
+            assert framing in head.split(b"\r\n")
             assert body == rest
 
     run(tmp_path, OK, main)
 
 
-def test_a_body_that_is_too_long_is_refused(tmp_path: Path) -> None:
-    """Before it is read, and nothing of it arrives."""
+def test_the_connection_stays_open_after_a_body(tmp_path: Path) -> None:
+    """Of known length or in chunks, and with whatever follows the last chunk."""
+    chunked = get(b"/query", b"Transfer-Encoding: chunked", method=b"POST")
 
     async def main(way: Way) -> None:
-        length = b"Content-Length: %d" % (forward.MAX_BODY_BYTES + 1)
-        [answer] = await way.ask(get(b"/query", length, method=b"POST"))
-        assert 413 == answer.status
-        assert [] == way.requests
+        reader, writer = await way.connect()
+        for request in (
+            get(b"/query", b"Content-Length: 4", method=b"POST") + b"body",
+            chunked + chunk(b"body") + chunk(b"") + b"X-Trailer: 1\r\n\r\n",
+            get(b"/query", b"Content-Length: 0", method=b"POST"),
+            get(b"/stats"),
+        ):
+            writer.write(request)
+            assert b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n" == await reader.readuntil(b"\r\n\r\n")
+            assert b"ok" == await reader.readexactly(2)
+        assert [b"body", b"body", b"", b""] == [request.partition(b"\r\n\r\n")[2] for request in way.requests]
+
+    run(tmp_path, OK, main)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_body_goes_through_in_any_pieces(tmp_path: Path, seed: int) -> None:
+    """However the client cuts requests, and the chunks in them, what arrives is what was sent."""
+    chance = random.Random(seed)
+    bodies = [chance.randbytes(chance.choice([0, 1, 7, 100, 5_000, 70_000])) for _ in range(5)]
+
+    def cut(data: bytes, largest: int) -> list[bytes]:
+        pieces = []
+        while data:
+            size = chance.randint(1, largest)
+            pieces.append(data[:size])
+            data = data[size:]
+        return pieces
+
+    async def main(way: Way) -> None:
+        reader, writer = await way.connect()
+        for body in bodies:
+            if chance.random() < 0.5:
+                request = get(b"/query", b"Content-Length: %d" % len(body), method=b"POST") + body
+            else:
+                request = get(b"/query", b"Transfer-Encoding: chunked", method=b"POST")
+                request += b"".join(chunk(piece) for piece in cut(body, 9_000)) + chunk(b"") + b"\r\n"
+            for piece in cut(request, chance.choice([50, 4_000, 200_000]) if len(request) < 6_000 else 20_000):
+                writer.write(piece)
+                await asyncio.sleep(0)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            assert b"ok" == await reader.readexactly(2)
+        assert bodies == [request.partition(b"\r\n\r\n")[2] for request in way.requests]
 
     run(tmp_path, OK, main)
 
 
 def test_a_body_nobody_reads_delays_no_answer(tmp_path: Path) -> None:
-    """The server behind may refuse by the head alone."""
-
-    async def refuse(_reader: Reader, writer: Writer) -> None:
-        writer.write(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n")
-        await writer.drain()
+    """The server behind may refuse by the head alone; then the connection closes, for the body has not come."""
+    refusal = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n"
 
     async def main(way: Way) -> None:
-        request = get(b"/query", b"Content-Length: %d" % (5 * MIB), CLOSE, method=b"POST") + b"x" * 5 * MIB
-        [answer] = await way.ask(request)
-        assert 401 == answer.status
+        way.reads_bodies = False
+        for sent in (0, 1, 512 * 1024):
+            [answer] = await way.ask(get(b"/query", b"Content-Length: 9999999", method=b"POST") + b"x" * sent)
+            assert (401, "close") == (answer.status, answer.headers["connection"])
 
-    run(tmp_path, refuse, main)
+    run(tmp_path, refusal, main)
+
+
+def test_whether_to_send_a_body_is_answered(tmp_path: Path) -> None:
+    """By `100 Continue`, once for a request that is passed on."""
+
+    async def main(way: Way) -> None:
+        reader, writer = await way.connect()
+        writer.write(get(b"/query", b"Content-Length: 4", b"Expect: 100-continue", method=b"POST"))
+        assert b"HTTP/1.1 100 Continue\r\n\r\n" == await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"body")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        assert b"expect" not in way.requests[0]
+
+    run(tmp_path, OK, main)
 
 
 @pytest.mark.parametrize(
@@ -337,6 +408,58 @@ def test_a_part_does_not_wait_for_the_next(tmp_path: Path) -> None:
             assert b"9\r\ndata: %d\n\n\r\n" % number == await reader.readuntil(b"\n\n\r\n")
             go_on.set()
         assert b"0\r\n\r\n" == await reader.readexactly(5)
+
+    run(tmp_path, tell, main)
+
+
+def test_a_body_does_not_wait_for_its_end(tmp_path: Path) -> None:
+    """The server behind reads what has come, and answers, while the client has more to send."""
+
+    async def echo(reader: Reader, writer: Writer) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(3):
+            writer.write(chunk(await reader.readexactly(4)))
+        writer.write(chunk(b"") + b"\r\n")
+
+    async def main(way: Way) -> None:
+        way.reads_bodies = False
+        reader, writer = await way.connect()
+        writer.write(get(b"/query", b"Content-Length: 12", method=b"POST"))
+        assert b"connection: close" in await reader.readuntil(b"\r\n\r\n")
+        for part in (b"left", b"and ", b"then"):
+            writer.write(part)
+            assert b"4\r\n%b\r\n" % part == await reader.readexactly(9)
+        assert b"0\r\n\r\n" == await reader.read()
+
+    run(tmp_path, echo, main)
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_server_that_reads_nothing_holds_the_body_back(tmp_path: Path, chunked: bool) -> None:  # noqa: FBT001
+    """The client is paused; when the server behind goes on, all of it comes."""
+    size = 50 * MIB
+    go_on = asyncio.Event()
+    read = 0
+
+    async def tell(reader: Reader, writer: Writer) -> None:
+        nonlocal read
+        await go_on.wait()
+        while read < size:
+            read += (await reader.read(MIB)).count(b"x")
+        writer.write(OK)
+
+    async def main(way: Way) -> None:
+        way.reads_bodies = False
+        framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % size
+        body = chunk(b"x" * MIB) * 50 + chunk(b"") + b"\r\n" if chunked else b"x" * size
+        reader, writer = await way.connect()
+        writer.write(get(b"/import", framing, CLOSE, method=b"POST") + body)
+        await until(lambda: any(connection.is_held_back for connection in way.server.connections))
+        assert writer.transport.get_write_buffer_size() > size // 2, "the rest is what the kernel holds"
+        go_on.set()
+
+        [answer] = parse_answers(await reader.read())
+        assert (200, size) == (answer.status, read)
 
     run(tmp_path, tell, main)
 
@@ -593,6 +716,72 @@ def test_a_client_that_says_no_more_ends_its_request(tmp_path: Path) -> None:
     run(tmp_path, wait, main)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param(None, id="gone"),
+        pytest.param(b"zz\r\n", id="no chunk"),
+        pytest.param(b"1" * 100 + b"\r\n", id="too large a chunk"),
+        pytest.param(chunk(b"") + b"X-Trailer: " + b"a" * 100_000, id="trailer without end"),
+    ],
+)
+def test_a_body_that_breaks_off_ends_its_request(tmp_path: Path, more: bytes | None) -> None:
+    """The server behind never sees an end of the body, and the client's connection is closed."""
+    rest: list[bytes] = []
+
+    async def read(reader: Reader, _writer: Writer) -> None:
+        rest.append(await reader.read())
+
+    async def main(way: Way) -> None:
+        way.reads_bodies = False
+        reader, writer = await way.connect()
+        writer.write(get(b"/query", b"Transfer-Encoding: chunked", method=b"POST") + chunk(b"body"))
+        await until(lambda: len(way.requests) == 1)
+        if more is None:
+            writer.close()
+        else:
+            writer.write(more)
+            with suppress(ConnectionError):
+                assert b"" == await reader.read()
+        await until(lambda: way.open == 0)
+
+        assert rest in ([chunk(b"body")], [b""])
+
+    run(tmp_path, read, main)
+
+
+def test_a_client_that_does_not_go_on_is_not_waited_for(tmp_path: Path) -> None:
+    """In the middle of a body its time passes, and its connection is closed; while it waits for us, it does not."""
+
+    async def wait(reader: Reader, _writer: Writer) -> None:
+        await go_on.wait()
+        await reader.read()
+
+    go_on = asyncio.Event()
+
+    async def main(way: Way) -> None:
+        way.reads_bodies = False
+        reader, writer = await way.connect()
+        writer.write(get(b"/query", b"Content-Length: %d" % (50 * MIB), method=b"POST") + b"x" * MIB)
+        await until(lambda: len(way.requests) == 1)
+        [connection] = way.server.connections
+        await until(lambda: connection.is_held_back)
+        connection.deadline = -1
+        connection.expire()
+        await asyncio.sleep(0)
+        assert connection in way.server.connections
+
+        go_on.set()
+        await until(lambda: not connection.is_held_back)
+        connection.deadline = -1
+        connection.expire()
+        with suppress(ConnectionError):
+            assert b"" == await reader.read()
+        await until(lambda: way.open == 0)
+
+    run(tmp_path, wait, main)
+
+
 # Many at once.
 
 
@@ -648,30 +837,6 @@ def test_clients_that_take_nothing_keep_nobody_out(tmp_path: Path, monkeypatch: 
         return answers
 
     run(tmp_path, tell, main)
-
-
-def test_bodies_under_way_are_bounded_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that would be too much is refused until the others are answered."""
-    monkeypatch.setattr(forward, "MAX_BODIES_BYTES", 2 * MIB)
-    go_on = asyncio.Event()
-    request = get(b"/query", b"Content-Length: %d" % MIB, CLOSE, method=b"POST") + b"x" * MIB
-
-    async def wait(_reader: Reader, writer: Writer) -> None:
-        await go_on.wait()
-        writer.write(OK)
-
-    async def main(way: Way) -> None:
-        waiting = [asyncio.ensure_future(way.ask(request)) for _ in range(2)]
-        await until(lambda: len(way.requests) == 2)
-        [refused] = await way.ask(request)
-        go_on.set()
-        answers = [answer for [answer] in await asyncio.gather(*waiting)]
-        answers += await way.ask(request)
-
-        assert 503 == refused.status
-        assert [200] * 3 == [answer.status for answer in answers]
-
-    run(tmp_path, wait, main)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,62 @@
+"""A request's body that is passed on as it comes, in bounded memory."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+_FULL_BYTES: Final = 64 * 1024
+"""What may wait to be taken; then the client is not read from."""
+
+
+class BodyStream:
+    """The connection adds what comes, and the application takes it.
+
+    Args:
+        on_taken: called when there is room again.
+
+    Attributes:
+        is_whole: whether all of the body has come.
+    """
+
+    __slots__ = ("_awaited", "_on_taken", "_parts", "_size", "is_whole")
+
+    def __init__(self, on_taken: Callable[[], None]) -> None:
+        self._on_taken = on_taken
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._awaited: asyncio.Future[None] | None = None
+        self.is_whole = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more should be added until some is taken."""
+        return self._size >= _FULL_BYTES
+
+    def add(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._size += len(data)
+        self._wake()
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self.is_whole = True
+        self._wake()
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """Take the body, as much at a time as has come."""
+        while True:
+            if self._parts:
+                part = b"".join(self._parts)
+                self._parts.clear()
+                self._size = 0
+                self._on_taken()
+                yield part
+            elif self.is_whole:
+                return
+            else:
+                self._awaited = asyncio.get_running_loop().create_future()
+                await self._awaited
+
+    def _wake(self) -> None:
+        if self._awaited is not None and not self._awaited.done():
+            self._awaited.set_result(None)
