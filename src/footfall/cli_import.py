@@ -80,14 +80,15 @@ def import_(
             if layout is None:
                 click.echo(f"{log.name} is empty")
                 continue
-            click.echo(_introduction(log, layout, hosts), err=True)
+            own_hosts = hosts or _domains(settings, site_id, layout)
+            click.echo(_introduction(log, layout, own_hosts), err=True)
             with progress_bar(log.size, log.name) as bar:
                 report = import_log(
                     log,
                     queue,
                     site_id=site_id,
                     layout=layout,
-                    hosts=hosts,
+                    hosts=own_hosts,
                     only_pages=only_pages,
                     again=again,
                     on_progress=bar.update,
@@ -120,6 +121,12 @@ def _check_site(settings: Settings, site_id: str) -> None:
     click.echo(
         f"footfall: {site_id} is not among the sites in the settings (sites: {known}); importing all the same", err=True
     )
+
+
+def _domains(settings: Settings, site_id: str, layout: Layout) -> tuple[str, ...]:
+    """Where the settings say that the site's pages are; a log with virtual hosts says it itself."""
+    site = settings.sites.get(site_id)
+    return () if site is None or layout.format.has_host else tuple(site.domains)
 
 
 def _queue_for_import(settings: Settings) -> LocalQueue:

@@ -73,6 +73,17 @@ def test_an_import_says_what_it_took_for_granted(place: Path) -> None:
     ] == result.stderr.splitlines()
 
 
+def test_an_import_takes_a_sites_hosts_from_the_settings(place: Path) -> None:
+    """What its owner has listed is not guessed at; `--host` says otherwise."""
+    (place / "appsettings.json").write_text('{"sites": {"my-site": {"domains": ["blog.example"]}}}')
+    (place / "access.log").write_text(LINE.replace("/about", "/a.css") + "\n")
+    assert "Its pages are on blog.example," in call("import", "access.log", "--site-id", "my-site").stderr
+    assert (
+        "Its pages are on a.example,"
+        in call("import", "access.log", "--site-id", "my-site", "--host", "a.example").stderr
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -208,7 +208,7 @@ class _Run:
         self._format = layout.format
         self._site_id = site_id
         self._hosts = [host.lower().removeprefix("www.") for host in hosts]
-        self._own_hosts = self._hosts or [layout.host]
+        self._own_hosts = [host.lower() for host in hosts] or [layout.host]
         self._only_pages = only_pages
         self._on_progress = on_progress
         self._on_wait = on_wait
@@ -351,9 +351,11 @@ class _Run:
         return why_no_page(request) if self._only_pages else None
 
     def _own_host(self, referrer: bytes) -> str:
-        """The host of the page that was viewed, where it is one of several that of the page before."""
-        before = host_of(referrer).removeprefix("www.")
-        return before if before in self._own_hosts else self._own_hosts[0]
+        """The host of the page that was viewed: that of the page before, if it is the site's, too."""
+        before = host_of(referrer)
+        bare = before.removeprefix("www.")
+        is_own = any(bare == host.removeprefix("www.") or before.endswith(f".{host}") for host in self._own_hosts)
+        return before if is_own and before else self._own_hosts[0]
 
     def _skip(self, reason: str) -> None:
         self._report.lines += 1

@@ -427,7 +427,15 @@ def test_a_log_without_virtual_hosts_tells_its_own_by_what_pages_ask_for(log: Pa
     run(log, queue, site_id="a")
     run(log, queue, site_id="b", hosts=["blog.example", "news.example"])
     run(log, queue, site_id="c", hosts=["blog.example"])
-    assert ["news.example"] * 6 + ["blog.example"] * 3 == hosts_of(queue)
+    run(log, queue, site_id="d", hosts=["www.example"])
+    assert ["news.example"] * 6 + ["blog.example"] * 3 + ["www.example"] * 3 == hosts_of(queue)
+
+
+def test_what_is_below_the_sites_host_is_the_sites(log: Path, queue: LocalQueue) -> None:
+    """As domains in the settings are meant; what only ends alike is another site's."""
+    log.write_bytes(line(1).replace(b"news.example/1", b"shop.blog.example/a") + line(2).replace(b"news", b"myblog"))
+    run(log, queue, hosts=["blog.example"])
+    assert ["shop.blog.example", "blog.example"] == hosts_of(queue)
 
 
 def hosts_of(queue: LocalQueue) -> list[str | None]:
