@@ -1,21 +1,21 @@
-"""A request's body that is passed on as it comes, in bounded memory."""
+"""The body of a request that is passed on as it arrives, in bounded memory."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 _FULL_BYTES: Final = 64 * 1024
-"""What may wait to be taken; then the client is not read from."""
+"""How much may wait to be taken. Beyond it, the connection stops reading."""
 
 
 class BodyStream:
-    """The connection adds what comes, and the application takes it.
+    """The connection adds what arrives, and the application takes it.
 
     Args:
         on_taken: called when there is room again.
 
     Attributes:
-        is_whole: whether all of the body has come.
+        is_whole: whether the whole body has arrived.
     """
 
     __slots__ = ("_awaited", "_on_taken", "_parts", "_size", "is_whole")
@@ -29,21 +29,22 @@ class BodyStream:
 
     @property
     def is_full(self) -> bool:
-        """Whether no more should be added until some is taken."""
+        """Whether something must be taken before more is added."""
         return self._size >= _FULL_BYTES
 
     def add(self, data: bytes) -> None:
+        """Add what has arrived."""
         self._parts.append(data)
         self._size += len(data)
         self._wake()
 
     def end(self) -> None:
-        """Nothing more comes."""
+        """Nothing more arrives."""
         self.is_whole = True
         self._wake()
 
     async def parts(self) -> AsyncIterator[bytes]:
-        """Take the body, as much at a time as has come."""
+        """Take the body, at each step all that has arrived."""
         while True:
             if self._parts:
                 part = b"".join(self._parts)

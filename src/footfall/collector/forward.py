@@ -1,15 +1,16 @@
-"""Hands requests for reports to the process that has the database open, so that all of a service answers on one port.
+"""Forwards requests for reports to the process that has the database open, so that a service answers on one port.
 
-Each request has a connection of its own to that process, over a Unix socket. Its body goes there, and its answer to the
-client, in parts, as they come and no faster than they are taken. So both may be of any length, and an answer may take
-for ever (server-sent events). Nothing is held in memory, and nothing is made to look whole that is not: if the process
-dies in the middle of an answer, the client's connection is reset.
+Each request has a connection of its own to that process, over a Unix socket. Bodies and answers pass through in parts,
+as they arrive and no faster than the other side reads them. So they may have any length, and an answer may go on for
+ever (server-sent events). If the process dies in the middle of an answer, the client's connection is reset, so that the
+answer never looks complete.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Final
 
 import httptools
@@ -20,11 +21,12 @@ from footfall.collector.message import Request, Response
 from footfall.problem import Problem
 
 MAX_AT_ONCE: Final = 64
-"""Requests on their way; beyond it, the client that has taken nothing for longest has to go."""
+"""Requests that are forwarded at a time. Beyond it, a new one takes the place of the client that has read nothing for
+the longest time."""
 TIMEOUT_S: Final = 60
-"""Until an answer begins."""
+"""How long the process may take to begin its answer."""
 _PART_BYTES: Final = 64 * 1024
-"""Of an answer that is read at once; asyncio holds two of them, the collector's transport one."""
+"""How much of an answer is read at a time. asyncio holds at most two such parts, the client's transport one."""
 
 _ONE_CONNECTION: Final = frozenset(
     {
@@ -39,9 +41,9 @@ _ONE_CONNECTION: Final = frozenset(
         b"upgrade",
     }
 )
-"""What concerns one connection only (RFC 9110, section 7.6.1), besides what `Connection` names."""
+"""Headers that concern one connection only (RFC 9110, section 7.6.1), besides those that `Connection` names."""
 _EXPECT: Final = frozenset({b"expect"})
-"""The collector has answered it."""
+"""The collector answers this header itself."""
 _LENGTH: Final = frozenset({b"content-length"})
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
@@ -52,7 +54,7 @@ _log = logging.getLogger(__name__)
 
 
 class Forwarder:
-    """Relays requests to a server on a Unix socket, and its answers back.
+    """Forwards requests to a server on a Unix socket.
 
     Args:
         socket_path: where the server listens.
@@ -61,10 +63,10 @@ class Forwarder:
     def __init__(self, socket_path: str) -> None:
         self._socket_path = socket_path
         self._tasks: set[asyncio.Task[None]] = set()
-        self._stalled: dict[asyncio.Task[None], None] = {}  # by how long the client has taken nothing
+        self._stalled: dict[asyncio.Task[None], None] = {}  # those that wait for their clients to read, longest first
 
     def forward(self, request: Request, reply: Reply) -> None:
-        """Have a request answered; to be called as soon as it is there."""
+        """Forward a request; to be called while the application handles it."""
         if not self._has_room():
             reply.send(_BUSY)
             return
@@ -76,7 +78,7 @@ class Forwarder:
         def end(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
             if task.cancelled():
-                reply.abort()  # the client has gone, or has to go
+                reply.abort()  # the client has gone away, or must make room
             elif (error := task.exception()) is not None:
                 _log.error("unexpected error, please report it", exc_info=error)
                 reply.break_off()
@@ -84,7 +86,7 @@ class Forwarder:
         task.add_done_callback(end)
 
     def _has_room(self) -> bool:
-        """Whether one more may be on its way, if need be in the place of one whose client takes nothing."""
+        """Whether one more request may be forwarded, perhaps in the place of one whose client reads nothing."""
         if len(self._tasks) < MAX_AT_ONCE:
             return True
         if not self._stalled:
@@ -97,14 +99,15 @@ class Forwarder:
 
     async def _relay(self, request: Request, reply: Reply, *, is_old: bool) -> None:
         has_begun = False
+        limit = asyncio.timeout(TIMEOUT_S)
         try:
-            async with _asked(self._socket_path, request) as reader:
+            async with _asked(self._socket_path, request, on_sent=partial(_postpone, limit)) as reader:
                 answer = _Answer(reader, head_only=reply.head_only)
-                async with asyncio.timeout(TIMEOUT_S):
+                async with limit:
                     await answer.read_head()
                 has_begun = True
                 if answer.length is None and is_old:
-                    reply.close = True  # the only end that HTTP/1.0 knows
+                    reply.close = True  # for HTTP/1.0, an answer of unknown length ends with the connection
                 reply.close_if_unread()
                 is_chunked = answer.length is None and not is_old
                 await self._write(reply, _head(answer, is_chunked=is_chunked, close=reply.close))
@@ -131,7 +134,7 @@ class Forwarder:
 
 
 class _Answer:
-    """What the reporting process answers, as it comes. llhttp calls the `on_…` methods.
+    """Reads an answer of the reporting process as it arrives. llhttp calls the `on_…` methods.
 
     Attributes:
         status: its code.
@@ -216,8 +219,16 @@ class _Answer:
 
 
 @asynccontextmanager
-async def _asked(socket_path: str, request: Request) -> AsyncIterator[asyncio.StreamReader]:
-    """Send a request over a connection of its own, which ends with the block, whatever is still under way."""
+async def _asked(
+    socket_path: str, request: Request, *, on_sent: Callable[[], None]
+) -> AsyncIterator[asyncio.StreamReader]:
+    """Send a request over a connection of its own, which is closed after the block, whatever is still under way.
+
+    Args:
+        socket_path: where the server listens.
+        request: its body may still be arriving.
+        on_sent: called whenever some of the body was sent.
+    """
     reader, writer = await asyncio.open_unix_connection(socket_path, limit=_PART_BYTES)
     sender = None
     try:
@@ -228,8 +239,8 @@ async def _asked(socket_path: str, request: Request) -> AsyncIterator[asyncio.St
             lines.append(b"transfer-encoding: chunked")
         writer.write(b"\r\n".join(lines) + b"\r\n\r\n")
         if request.stream is not None:
-            # Beside the answer, which may come before all of the body was read.
-            sending = _send_body(writer, request.stream, is_chunked=is_chunked)
+            # In a task of its own, because the answer may begin before all of the body was read.
+            sending = _send_body(writer, request.stream, is_chunked=is_chunked, on_sent=on_sent)
             sender = asyncio.get_running_loop().create_task(sending)
         yield reader
     finally:
@@ -238,11 +249,20 @@ async def _asked(socket_path: str, request: Request) -> AsyncIterator[asyncio.St
         writer.transport.abort()
 
 
-async def _send_body(writer: asyncio.StreamWriter, stream: BodyStream, *, is_chunked: bool) -> None:
+def _postpone(limit: asyncio.Timeout) -> None:
+    """Restart the time in which an answer must begin, because its request is still being sent."""
+    with suppress(RuntimeError):  # the answer has begun, or is late
+        limit.reschedule(asyncio.get_running_loop().time() + TIMEOUT_S)
+
+
+async def _send_body(
+    writer: asyncio.StreamWriter, stream: BodyStream, *, is_chunked: bool, on_sent: Callable[[], None]
+) -> None:
     with suppress(OSError):  # its answer, or the end of it, says enough
         async for part in stream.parts():
             writer.write(_chunk(part) if is_chunked else part)
             await writer.drain()
+            on_sent()
         if is_chunked:
             writer.write(_LAST_CHUNK)
 

@@ -678,6 +678,28 @@ def test_a_server_that_does_not_begin_is_not_waited_for(tmp_path: Path, monkeypa
     run(tmp_path, sleep, main)
 
 
+def test_a_request_that_is_still_being_sent_is_not_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time to begin an answer starts again with each part of the body that was sent."""
+    limits: list[asyncio.Timeout] = []
+
+    def timeout(delay: float | None) -> asyncio.Timeout:
+        limits.append(asyncio.Timeout(None if delay is None else asyncio.get_running_loop().time() + delay))
+        return limits[-1]
+
+    async def main(way: Way) -> None:
+        monkeypatch.setattr(asyncio, "timeout", timeout)
+        reader, writer = await way.connect()
+        writer.write(get(b"/import", b"Content-Length: 8", method=b"POST"))
+        await until(lambda: way.open == 1 and limits[0].when() is not None)
+        before = limits[0].when()
+        writer.write(b"half")
+        await until(lambda: limits[0].when() != before)
+        writer.write(b"half")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+
+    run(tmp_path, OK, main)
+
+
 @pytest.mark.parametrize("is_begun", [False, True])
 def test_a_client_that_goes_away_ends_its_request(tmp_path: Path, is_begun: bool) -> None:  # noqa: FBT001
     """The server behind sees its connection close, before its answer and in the middle of it."""
