@@ -12,7 +12,7 @@ from footfall.queue.base import Batch, Memory, Progress
 from footfall.queue.local.store import LocalQueue
 
 POLL_S: Final = 0.05
-"""How long an empty queue is left alone; one look costs some 20 µs."""
+"""How long to wait before looking at an empty queue again. A look takes some 20 µs."""
 TRIM_S: Final = 0.005
 """From one piece that is dropped from the queue to the next: a commit has to get in between."""
 

@@ -2,25 +2,26 @@
 
 File format (SQLite 3, WAL mode, `PRAGMA user_version` = 1):
 
-- `batches`: a row a batch. `sequence` is the time of its commit in microseconds, or one more than the one before where
-  the clock does not say more. So a sequence is not used again even when the end of the file is lost, or the file comes
-  from a backup, and what the sinks have passed stays passed. `received` and `end_bytes` are the sums of all counts and
-  of all payload lengths up to and with this one, ever. `checksum` is the CRC-32 of the payload (zlib's).
-- `totals`: one row: the queue's `source` name, entries ever `received`, payload bytes ever taken (`end_bytes`), and
-  the `last_sequence`.
-- `refused`: how many requests were turned away, by reason.
-- `sinks`: what each sink last reported. Retention and the ledger use it; a sink reads it when its own state is lost.
-- `imports`, and two tables more: what is remembered of imported logs (`footfall.queue.local.imports`).
+- `batches`: one row for each batch. `sequence` is the time of its commit in microseconds, or the last sequence plus one
+  if the clock does not show a later time. So no sequence is used twice, even after the end of the file was lost or the
+  file came from a backup, and a sink's position keeps its meaning. `received` and `end_bytes` are the sums of all
+  counts and of all payload lengths so far, this batch included. `checksum` is the CRC-32 of the payload (zlib's).
+- `totals`: one row, with the queue's `source` name, the number of entries ever `received`, the number of payload bytes
+  ever committed (`end_bytes`), and the `last_sequence`.
+- `refused`: how many requests were refused, by reason.
+- `sinks`: what each sink last reported. Retention and the ledger use it; a sink reads it after losing its own state.
+- `imports`, and two more tables: what is remembered of imported logs (`footfall.queue.local.imports`).
 
-SQLite checks none of its pages, so what could do harm if it were changed has a `seal`, the CRC-32 of the row's other
-columns (without the payload), and each batch's `end_bytes` must continue that of the batch before. A payload that does
-not fit its checksum makes a damaged batch; anything else that does not fit makes a damaged queue (`repair`).
+SQLite has no checksums for its pages. So each row that could do harm has a `seal`, the CRC-32 of its other columns
+(without the payload), and each batch's `end_bytes` must continue that of the batch before. A payload that does not
+match its checksum makes a damaged batch; any other mismatch makes a damaged queue (`repair`).
 
-Beside it is `<file>.source`: the source's name once more. Whoever has the queue open holds a shared lock on it.
+A second file, `<file>.source`, holds the name of the source, too. Every process that has the queue open holds a shared
+lock on it.
 
-One batch is one transaction, so it is in the file whole or not at all, together with the count of what was received.
-With `synchronous=FULL` SQLite syncs the WAL before the commit returns (https://sqlite.org/pragma.html#pragma_synchronous);
-with `NORMAL` it hands it to the operating system. Writers in several processes take turns by SQLite's own lock; readers
+One batch is one transaction, so all of it is in the file or nothing, together with the count of what was received. With
+`synchronous=FULL`, SQLite syncs the WAL before the commit returns (https://sqlite.org/pragma.html#pragma_synchronous);
+with `NORMAL`, it leaves that to the operating system. Writers in several processes take turns by SQLite's lock. Readers
 never wait for them.
 """
 
@@ -93,11 +94,11 @@ class QueueFile:
     """One connection to the queue's file; each thread has its own.
 
     Args:
-        path: the SQLite file; made when it is not there.
-        sinks: the names of the sinks that must have passed a batch before it is dropped.
+        path: the SQLite file; created if it does not exist.
+        sinks: names of the sinks that must have passed a batch before it is dropped.
         durability: `disk`: `append` returns when the batch is synced. `memory`: when the system has it.
-        max_bytes: what the batches may take on disk before `append` refuses.
-        margin_hours: how long batches that every sink has passed stay for a rebuild; they hold addresses.
+        max_bytes: the disk space at which `append` refuses.
+        margin_hours: how long batches stay for a rebuild after every sink has passed them; they hold addresses.
         clock: nanoseconds since 1970.
 
     Raises:
@@ -136,7 +137,7 @@ class QueueFile:
             self._held = held.pop_all()
 
     def _open_patiently(self, durability: Literal["disk", "memory"], source_fd: int) -> None:
-        """SQLite does not wait for another process that is making the file a WAL database at this moment."""
+        """Retry while another process switches the file to WAL: SQLite does not wait for that."""
         deadline = time.monotonic() + _BUSY_S
         while True:
             try:
@@ -163,7 +164,7 @@ class QueueFile:
             os.pwrite(source_fd, self.source.encode(), 0)
 
     def _create(self, source: str) -> None:
-        """Safe when two processes do it at the same moment: the second finds all in place."""
+        """Two processes may do this at the same moment: the second one finds everything in place."""
         with transaction(self._db):
             for statement in SCHEMA.split(";"):
                 self._db.execute(statement)
@@ -213,7 +214,7 @@ class QueueFile:
 
     @contextmanager
     def _naming_errors(self) -> Iterator[None]:
-        """For all but the end of a transaction: whatever the error is, nothing was taken."""
+        """Translate errors anywhere but at the end of a transaction. Nothing was written, whatever the error is."""
         try:
             yield
         except sqlite3.DatabaseError as error:

@@ -1,9 +1,10 @@
-"""The rows in the pages of a SQLite file, whatever leads to them.
+"""The rows in the pages of a SQLite file, read page by page.
 
-SQLite gives up where the page is damaged that others are found by, and takes no notice of what stands behind a damaged
-frame of its write-ahead log. Here each page is looked at for itself: what is in the file, and what is in any frame of
-the log up to the last commit there. Rows that were deleted, and such that never were, may be among what is found; only
-the reader can tell. Format: https://sqlite.org/fileformat2.html, sections 1.5, 1.6, 2.1 and 4.
+SQLite gives up at a damaged page by which it finds others, and ignores everything behind a damaged frame of its
+write-ahead log. This module reads each page on its own: those of the file, and those in the log up to its last commit.
+It may find rows that were deleted or never existed; only the caller can tell.
+
+Format: https://sqlite.org/fileformat2.html, sections 1.5, 1.6, 2.1 and 4.
 """
 
 import mmap
@@ -32,7 +33,7 @@ class Place(NamedTuple):
         page_at: where the page begins there.
         at: where the row begins in the page.
         has_id: whether it is of a table with row ids.
-        newest: whether its further pages are taken from the log, where they are there.
+        newest: whether its other pages come from the log, if they are there.
     """
 
     in_log: bool
@@ -43,7 +44,7 @@ class Place(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row, with 0 for an id where it has none."""
+    """A row. Its id is 0 if it has none."""
 
     place: Place
     row_id: int
@@ -51,7 +52,7 @@ class Row(NamedTuple):
 
 
 class Log:
-    """The write-ahead log, as far as it was ever committed.
+    """The write-ahead log, up to its last commit.
 
     Attributes:
         page_bytes: the size of a page; 0 where there is no log.
@@ -64,7 +65,7 @@ class Log:
         if len(data) <= _LOG_HEADER + _FRAME_HEADER:
             return
         self.page_bytes = _plausible(struct.unpack_from(">I", data, 8)[0])
-        # Frames of an earlier use of the log, with other salts, may stand behind the last one.
+        # Behind the last frame there may be older ones, which have other salts.
         at = 16 if _is_log_header(data[:_LOG_HEADER]) else _LOG_HEADER + 8
         salts = data[at : at + 8]
         last = 0
@@ -78,7 +79,7 @@ class Log:
 
 
 class Pages:
-    """All pages of a file and of its log; both may be empty, or anything."""
+    """All pages of a file and of its log. Both may be empty or hold anything."""
 
     def __init__(self, file: Data, log: Data) -> None:
         self._data = (file, log)
@@ -91,7 +92,7 @@ class Pages:
     def rows(self) -> Iterator[Row]:
         """Every row in every version of every page, older versions first.
 
-        A row that takes several pages comes in two versions: with those of the log, and with those of the file.
+        A row of several pages comes in two versions: with the pages of the log, and with those of the file.
         """
         size = self._page_bytes
         pages = [(False, page_at, 0 if page_at else _FILE_HEADER) for page_at in range(0, len(self._data[0]), size)]
@@ -150,7 +151,7 @@ def _cells(page: bytes, header_at: int) -> Iterator[tuple[int, bool]]:
     """Where rows may begin in a page, and whether they have ids."""
     if len(page) < header_at + 8:
         return
-    # One wrong bit in the header of a page must not hide its rows.
+    # A wrong bit in the header of a page must not hide its rows.
     has_id = (page[header_at] ^ _LEAF).bit_count() <= 1
     if not has_id and page[header_at] != _INDEX_LEAF:
         return
@@ -176,7 +177,7 @@ def _is_log_header(header: bytes) -> bool:
 
 
 def _plausible(page_bytes: int) -> int:
-    """A page's size, or the usual one where that is no such size."""
+    """A page's size, or the usual size if that is none."""
     return page_bytes if 512 <= page_bytes <= 32_768 and page_bytes.bit_count() == 1 else _PAGE_BYTES
 
 
@@ -191,7 +192,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _values(record: bytes) -> list[Value]:
-    """The columns of a row; what is missing at its end is missing from the last one."""
+    """The columns of a row. If its end is missing, the last column is cut."""
     header_bytes, at = _varint(record, 0)
     body = header_bytes
     values: list[Value] = []

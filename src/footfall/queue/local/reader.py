@@ -1,4 +1,4 @@
-"""What is in the local queue, and how far each sink has come with it. Nothing here writes."""
+"""Reads the local queue: its batches, its counts, and how far each sink has come. Nothing here writes to it."""
 
 import logging
 import zlib
@@ -40,11 +40,11 @@ class QueueReader(QueueFile):
     """What consumers, the ledger and the metrics ask."""
 
     def read(self, after: int, *, max_bytes: int = 4 * 1024 * 1024) -> list[Batch]:
-        """The next batches after sequence `after`, in order: at least one if any is there, about `max_bytes` in all.
+        """The next batches after sequence `after`, in order: at least one if there is any, about `max_bytes` in all.
 
         Raises:
-            DamagedQueueError: something in the file is not what was written, or a batch is missing.
-            QueueFullError: the disk does not let it be read now.
+            DamagedQueueError: the file does not hold what was written, or a batch is missing.
+            QueueFullError: the disk can't be read now.
         """
         batches: list[Batch] = []
         room = max_bytes
@@ -74,7 +74,7 @@ class QueueReader(QueueFile):
         return batches
 
     def _set_aside(self, sequence: int, count: int, payload: bytes) -> None:
-        """Keep what is left of a damaged batch, once, for somebody to look at."""
+        """Save what is left of a damaged batch to a file of its own, once, so that somebody can look at it."""
         path = self._path.with_name(f"{self._path.name}.batch-{sequence}.damaged")
         if not path.exists():
             with suppress(OSError):  # on a full disk it stays where it is
@@ -82,18 +82,18 @@ class QueueReader(QueueFile):
             _log.error("a batch of %d entries is damaged on disk; what is left of it is in %s", count, path)
 
     def last_sequence(self) -> int:
-        """The last batch there is; 0 before the first."""
+        """The sequence of the last batch; 0 if there is none."""
         return self._value("SELECT max(sequence) FROM batches") or 0
 
     def received_until(self, sequence: int) -> int:
-        """How many entries the batches up to `sequence` held, those dropped since included."""
+        """How many entries the batches up to `sequence` had, including those dropped since."""
         received: int = self._value(
             "SELECT received - (SELECT coalesce(sum(count), 0) FROM batches WHERE sequence > ?) FROM totals", sequence
         )
         return received
 
     def state(self) -> QueueState:
-        """What came in, what was turned away, and where each sink stands."""
+        """What was received and refused, and how far each sink is."""
         self._rows("BEGIN")
         try:
             received: int = self._value("SELECT received FROM totals")
@@ -114,7 +114,7 @@ class QueueReader(QueueFile):
         return QueueState(received, refused, last, sinks, lag_batches, lag_seconds, used)
 
     def sink_reports(self) -> dict[str, SinkReport]:
-        """What each sink last reported; a report that is not what was written counts as none."""
+        """What each sink last reported. A damaged report counts as none."""
         reports = {}
         for *row, seal in self._rows(
             "SELECT name, sequence, safe_sequence, written, skipped, mark, trouble, seal FROM sinks"
@@ -126,7 +126,7 @@ class QueueReader(QueueFile):
         return reports
 
     def check(self) -> None:
-        """Look whether the file holds all that it says.
+        """Check that the file ends where its totals say.
 
         Raises:
             DamagedQueueError: its end is missing.

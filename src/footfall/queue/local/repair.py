@@ -1,15 +1,15 @@
-"""A damaged queue is replaced, at a start, by a new one with every batch that can still be read.
+"""At a start, replaces a damaged queue by a new one that has every batch that can still be read.
 
-Every page of the file and of its log is looked at for itself (`pages`). That is safe, since a row proves by its seal,
-and a payload by its checksum, that it is what was written (`file`).
+It reads each page of the file and of its log on its own (`pages`), whatever leads to that page. This is safe, because a
+row proves by its seal, and a payload by its checksum, that it is what was written (`file`).
 
-The salvaged batches keep their source and sequences, so a sink passes over what it has. They keep `received`, too, by
-which a sink counts what it missed as lost. The damaged files are kept under another name.
+The batches keep their source and sequences, so a sink skips those it has. They also keep `received`, by which a sink
+counts what it missed as lost. The damaged files are kept under another name.
 
-Two names tell how far it came: `<file>.mending` is thrown away at the next start, `<file>.mended` is whole and put in
-place.
+Two names show how far a repair has come: `<file>.mending` is deleted at the next start, `<file>.mended` is complete and
+is put in place.
 
-What it does not do: mend a queue that another process has open.
+It does not repair a queue that another process has open.
 """
 
 import fcntl
@@ -38,7 +38,7 @@ from footfall.queue.local.imports import DIGEST_BYTES, restore
 from footfall.queue.local.pages import Data, Log, Pages, Place, Row
 
 _PATIENCE_S: Final = 0.2
-"""Those that were killed a moment ago are gone long before this."""
+"""How long to wait for processes that were killed a moment ago to release the queue."""
 _LOG: Final = "-wal"
 _INDEX: Final = "-shm"
 _INDEX_FRAMES_AT: Final = 16
@@ -52,19 +52,19 @@ def repair(path: Path, trouble: str | None = None) -> None:
 
     Args:
         path: the queue's file.
-        trouble: why; None to look for a reason. Then nothing is done where none is found, or another process has the
-            queue open.
+        trouble: the reason. None: look for damage, and do nothing if there is none or another process has the queue
+            open.
 
     Raises:
         AlreadyInUseError: another process has the queue open.
-        OSError: the disk does not let it be done.
+        OSError: the disk is full, or fails.
     """
     with os.fdopen(open_file(source_path(path), os.O_RDWR | os.O_CREAT, mode=PRIVATE), "r+b") as source:
         if not _is_alone(source.fileno()):
             if trouble is not None:
                 raise AlreadyInUseError(
-                    f"{trouble} It can't be mended while another process has it open (an import, or another "
-                    "`footfall run` on the same data_dir). Stop that one."
+                    f"{trouble} It can't be repaired while another process has it open (an import, or another "
+                    "`footfall run` with the same data_dir). Stop that process and start again."
                 )
             return
         known_source = source.read(64).decode(errors="replace")
@@ -78,7 +78,7 @@ def repair(path: Path, trouble: str | None = None) -> None:
 
 
 def _is_alone(source_fd: int) -> bool:
-    """Lock the queue's other users out; whether there are none."""
+    """Take the exclusive lock; False if another process has the queue open."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
@@ -95,9 +95,9 @@ def _trouble(path: Path, known_source: str) -> str | None:
     """What is wrong with the file or its log, or None."""
     log = _beside(path, _LOG)
     if not path.exists() or not path.stat().st_size:
-        # SQLite would make a new file, and delete the log.
+        # SQLite would create a new file and delete the log.
         return f"{path} is gone or empty." if known_source or (log.exists() and log.stat().st_size) else None
-    # Read-only: the last one to close it else brings the log into it, and deletes the log.
+    # Read-only, because the last connection to close otherwise brings the log into the file and deletes it.
     with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as db:
         try:
             found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -111,7 +111,7 @@ def _trouble(path: Path, known_source: str) -> str | None:
 
 
 def _has_unread_commits(path: Path) -> bool:
-    """Whether there are commits in the log behind the place where SQLite, which has the queue open, stopped reading."""
+    """Whether the log has commits behind the place where SQLite, which has the queue open, stopped reading."""
     with ExitStack() as held:
         last = len(Log(_mapped(_beside(path, _LOG), held)).frames)
     if last == 0:
@@ -126,7 +126,7 @@ def _replace(path: Path, known_source: str, trouble: str) -> None:
         found = _Found(pages)
         source = found.source or known_source
         if not source and found.batches:
-            _log.error("its name can't be read, so its batches can't be told from those that are in the outputs")
+            _log.error("the queue's name can't be read, so nobody can tell which of its batches the outputs have")
             found = _Found(Pages(b"", b""))
         kept = found.kept()
         received = _write(_beside(path, ".mending"), source or uuid.uuid4().hex, found, kept)
@@ -136,17 +136,17 @@ def _replace(path: Path, known_source: str, trouble: str) -> None:
     readable = sum(batch.entries for batch in kept if not batch.is_damaged)
     first = kept[0].received - kept[0].entries if kept else received
     _log.error(
-        "%s A new one was made with %d entries of it; %d that came after the first of these could not be read. What an "
-        "output lacks is in its ledger as lost or unreadable. %s",
+        "%s A new one was made with %d entries of it; %d entries after the first of these could not be read. The "
+        "ledger counts what an output lacks as lost or unreadable. %s",
         trouble,
         readable,
         received - first - readable,
-        f"What was there is kept as {aside}." if aside else "Nothing was there to be kept.",
+        f"The damaged queue is kept as {aside}." if aside else "There was nothing to keep.",
     )
 
 
 def _finish(path: Path) -> Path | None:
-    """Put a queue that is whole in place; return what the damaged one is called now."""
+    """Put a complete queue in place; return the new name of the damaged one."""
     mended = _beside(path, ".mended")
     if not mended.exists():
         return None
@@ -161,7 +161,7 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def _mapped(path: Path, held: ExitStack) -> Data:
-    """A file's bytes, none if it is not there, for as long as `held` is."""
+    """The bytes of a file, for as long as `held` is; none if it does not exist."""
     if not path.exists() or not path.stat().st_size:
         return b""
     with os.fdopen(open_file(path, os.O_RDONLY), "rb") as file:
@@ -179,10 +179,10 @@ class _Batch(NamedTuple):
 
 
 class _Found:
-    """What a damaged queue still tells; of what is there in several versions, the newest.
+    """What can still be read of a damaged queue; the newest of what exists in several versions.
 
     Attributes:
-        source: the queue's name; empty where it can't be read.
+        source: the queue's name; empty if it can't be read.
         totals: entries ever received, and the last sequence.
         batches: by sequence.
         sinks: the rows of `sinks`, by name.
@@ -238,21 +238,21 @@ class _Found:
         for _, batch in sorted(self.batches.items()):
             if batch.is_damaged and batch.sequence <= passed:
                 continue  # perhaps dropped long ago
-            # What a failed commit has left in the log is where the next one was put.
+            # The remains of a failed commit are in the log, and the next commit has the same place in the order.
             while kept and kept[-1].received > batch.received - batch.entries:
                 kept.pop()
             kept.append(batch)
         return kept
 
     def payload(self, batch: _Batch) -> bytes:
-        """What is left of it, if it is damaged."""
+        """Its bytes; if it is damaged, what is left of them."""
         payload = self._pages.row(batch.place).values[-1]
         assert isinstance(payload, bytes)
         return payload
 
 
 def _write(path: Path, source: str, found: _Found, kept: list[_Batch]) -> int:
-    """Make a queue of what was found; return how many entries it ever received."""
+    """Write a queue from what was found; return how many entries it ever received."""
     path.unlink(missing_ok=True)
     with closing(sqlite3.connect(secure_file(path, make=True), isolation_level=None)) as db:
         for pragma in ("auto_vacuum = INCREMENTAL", "journal_mode = OFF", "synchronous = OFF"):

@@ -24,7 +24,7 @@ class LocalQueue(QueueReader, QueueWriter):
     """All that can be done with the queue. Sinks report here, and what none of them needs is dropped."""
 
     def report(self, sink: str, progress: Progress, trouble: str | None = None, *, mark: str = "") -> None:
-        """Note how far a sink has come, and what keeps it from going on, if anything does.
+        """Record how far a sink has come, and what stops it, if anything does.
 
         Args:
             sink: its name.
@@ -41,17 +41,17 @@ class LocalQueue(QueueReader, QueueWriter):
             self._db.execute("INSERT OR REPLACE INTO sinks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, checksum_of(*row)))
             _, received, end_bytes, last_sequence = self._totals()
             if progress.dealt_with > received or progress.sequence > last_sequence:
-                # The end of the file was lost after the sink had passed it. What comes now is to be behind that, also
-                # where the clock says less by now.
+                # The end of the file was lost after the sink had passed it. New batches must come after that, even if
+                # the clock has been set back.
                 self._set_totals(max(progress.dealt_with, received), end_bytes, max(progress.sequence, last_sequence))
 
     def trim(self) -> int:
-        """Drop some batches that every sink has passed, and that the margin has no place for.
+        """Drop some of the batches that every sink has passed and that are beyond the margin.
 
-        Disk goes back to the system a piece at a time, so that no commit waits long behind this one.
+        Disk space is returned to the system a piece at a time, so that no commit waits long.
 
         Returns:
-            how many were dropped.
+            How many were dropped.
         """
         reports = self.sink_reports()
         passed = min((reports[sink].safe_sequence if sink in reports else 0 for sink in self._sinks), default=0)
@@ -66,10 +66,10 @@ class LocalQueue(QueueReader, QueueWriter):
         return len(sequences)
 
     def _droppable(self, passed: int, *, limit: int) -> list[int]:
-        """The oldest batches up to `passed` that are beyond the margin, by their size or their age: a piece of them.
+        """Some of the oldest batches up to `passed` that are beyond the margin, by size or by age.
 
-        Without a gap, though a clock that was set may have left an old time after a new one: the batches that stay
-        have to follow one another.
+        They have no gap between them, even if a clock that was set back left an old time after a new one: the batches
+        that stay must follow one another.
         """
         kept_bytes = self._value("SELECT end_bytes FROM totals") - self._margin_bytes
         kept_ns = self._clock() - self._margin_ns

@@ -1,4 +1,4 @@
-"""How batches come into the local queue, together with the counts of what was received and refused."""
+"""Writes batches into the local queue, together with the counts of what was received and refused."""
 
 import zlib
 from collections.abc import Mapping
@@ -34,12 +34,12 @@ class QueueWriter(QueueFile):
             payload: entries, encoded.
             count: how many.
             refused: requests turned away, by reason.
-            imported: for a batch of an import, what is to be remembered of its lines.
+            imported: for a batch of an import, what to remember of its lines.
 
         Raises:
-            AlreadyInUseError: another import has brought lines of that site meanwhile; nothing was taken.
-            QueueFullError: the limit or the disk is reached, nothing was taken; a later call may succeed.
-            QueueBrokenError: whether it was taken is unknown; only a new start from the disk can tell.
+            AlreadyInUseError: another import has added lines of that site meanwhile; nothing was committed.
+            QueueFullError: the queue or the disk is full; nothing was committed, and a later call may succeed.
+            QueueBrokenError: nobody knows whether it was committed until the file is opened again.
             DamagedQueueError: the file is no longer a queue.
         """
         with self._transaction():
@@ -67,7 +67,7 @@ class QueueWriter(QueueFile):
         self._take_room(1)
 
     def _take_room(self, size: int) -> None:
-        """Measured again only when what was measured last can't vouch for `size` more."""
+        """Measure the file again only if the last measurement leaves no room for `size` more."""
         self._room -= size
         if self._room < 0:
             free = self._max_bytes - self._used_bytes()
@@ -77,7 +77,7 @@ class QueueWriter(QueueFile):
             self._beyond = free - min(free, _MEASURE_BYTES)
 
     def free_share(self) -> float:
-        """The part of its limit that is free, about; exactly when it is little, since outputs may have caught up."""
+        """The free part of the limit: an estimate, but measured if little is free, for outputs may have caught up."""
         free = self._beyond + self._room
         if free < self._max_bytes * _LITTLE:
             self._room, self._beyond = 0, self._max_bytes - self._used_bytes()
@@ -85,7 +85,7 @@ class QueueWriter(QueueFile):
         return max(0, free) / self._max_bytes
 
     def add_refused(self, refused: Mapping[str, int]) -> None:
-        """Count what was refused when there is no batch to count it with; raises what `append` does."""
+        """Count refused requests without a batch. Raises what `append` does."""
         with self._transaction():
             self._add_refused(refused)
 
