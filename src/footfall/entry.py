@@ -61,7 +61,8 @@ class Event(Struct, frozen=True, array_like=True, tag="e"):
     """One accepted `POST /event`.
 
     Of the user agent it has what is looked at: each of the many in one request has its own, which could else be 64 KiB.
-    `occurred_us` is the client's timestamp, microseconds since 1970, or None where it sent none.
+    `occurred_us` is the client's timestamp, microseconds since 1970, or None where it sent none. `host` is that of the
+    page that sent it, as its browser says; None where it does not.
     """
 
     received_ns: int
@@ -75,6 +76,7 @@ class Event(Struct, frozen=True, array_like=True, tag="e"):
     referrer: str | None = None
     props: dict[str, Scalar] | None = None
     event_id: str | None = None
+    host: str | None = None
 
 
 Entry = Hit | Event

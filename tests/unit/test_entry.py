@@ -33,6 +33,7 @@ events = st.builds(
     referrer=st.none() | st.text(),
     props=st.none() | st.dictionaries(st.text(), scalars, max_size=30),
     event_id=st.none() | st.text(),
+    host=st.none() | st.text(),
 )
 
 
@@ -46,11 +47,11 @@ def test_entries_survive_their_bytes(entries: list[Entry]) -> None:
 def test_batch_format_is_the_documented_one() -> None:
     """Files of the queue outlive versions of the code, so the bytes are pinned here."""
     hit = Hit(1, "192.0.2.1", b"\xff", b"|", "a", "/p", "u", "b.example")
-    event = Event(2, None, b"", "a", "page_view", "/p", "u", -3, "r", {"k": 1.5}, "id")
+    event = Event(2, None, b"", "a", "page_view", "/p", "u", -3, "r", {"k": 1.5}, "id", "b.example")
 
     assert [
         ["h", 1, "192.0.2.1", b"\xff", b"|", "a", "/p", "u", "b.example"],
-        ["e", 2, None, b"", "a", "page_view", "/p", "u", -3, "r", {"k": 1.5}, "id"],
+        ["e", 2, None, b"", "a", "page_view", "/p", "u", -3, "r", {"k": 1.5}, "id", "b.example"],
     ] == msgspec.msgpack.decode(encode_entries([hit, event]))
 
 

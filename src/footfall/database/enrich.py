@@ -189,7 +189,7 @@ def enrich(entry: Entry, salts: Mapping[int, bytes], settings: DatabaseSettings 
         event_type = entry.event_type
         site_id = entry.site_id
         path = entry.path or ("/" if event_type == PAGE_VIEW else "")
-        host = host_in(path) if "://" in path else ""
+        host = entry.host or (host_in(path) if "://" in path else "")
         if entry.occurred_us is not None:
             occurred_us = entry.occurred_us
         if entry.props:

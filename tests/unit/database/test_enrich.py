@@ -474,13 +474,18 @@ def test_the_image_has_no_source(path: str | None) -> None:
 
 
 def test_an_event_that_names_its_own_host_has_no_source_there() -> None:
-    """A tracker that sends whole addresses says which host the site's own is."""
+    """By a whole address in `path`, or by the `Origin` that its browser sends."""
     path = "https://www.blog.example/b"
 
     assert [None, "news.example"] == [
         row_of(Event(NOON_NS, None, b"", "my-blog", "page_view", path, referrer=referrer))["source"]
         for referrer in ("https://blog.example/a", "https://news.example/")
     ]
+    sent_by_page = [
+        Event(NOON_NS, None, b"", "my-blog", "page_view", "/b", referrer=referrer, host="blog.example")
+        for referrer in ("https://www.blog.example/a", "https://news.example/")
+    ]
+    assert [None, "news.example"] == [row_of(event)["source"] for event in sent_by_page]
 
 
 # Browsers.

@@ -25,6 +25,7 @@ from footfall.entry import (
     Integer,
 )
 from footfall.problem import INVALID, FieldError, Problem, field_errors_of
+from footfall.referrer import host_of
 from footfall.wording import reason_against_json
 
 MAX_EVENTS: Final = 1_000
@@ -127,11 +128,19 @@ _Array = msgspec.defstruct(
     forbid_unknown_fields=True,
 )
 _decode_array = msgspec.json.Decoder(_Array).decode
+_MAX_HOST: Final = 253
+"""Characters, RFC 1035, section 2.3.4."""
 _LINE = re.compile(rb"\S[^\n]*")
 
 
 def parse_event(
-    body: bytes, *, received_ns: int, address: str | None, user_agent: bytes, explains: bool = True
+    body: bytes,
+    *,
+    received_ns: int,
+    address: str | None,
+    user_agent: bytes,
+    origin: bytes = b"",
+    explains: bool = True,
 ) -> Event:
     """Check the body of a `POST /event` against the contract.
 
@@ -159,11 +168,18 @@ def parse_event(
         fields.referrer or None,
         fields.props or None,
         fields.event_id or None,
+        host_of(origin)[:_MAX_HOST] or None,
     )
 
 
 def read_events(
-    body: bytes, *, max_event_bytes: int, received_ns: int, address: str | None, user_agent: bytes
+    body: bytes,
+    *,
+    max_event_bytes: int,
+    received_ns: int,
+    address: str | None,
+    user_agent: bytes,
+    origin: bytes = b"",
 ) -> Iterator[Event | Problem]:
     """The events of a body with many, each checked on its own, or what is wrong with it.
 
@@ -173,6 +189,7 @@ def read_events(
         received_ns: when it came, nanoseconds since 1970.
         address: whose it is.
         user_agent: as it was sent.
+        origin: the header `Origin`, which browsers send.
 
     Raises:
         Problem: 400 when the array is not JSON, 413 when there are more than `MAX_EVENTS`, 422 when there is none.
@@ -188,6 +205,7 @@ def read_events(
                 received_ns=received_ns,
                 address=address,
                 user_agent=user_agent,
+                origin=origin,
                 explains=explained < MAX_EXPLAINED,
             )
         except Problem as problem:

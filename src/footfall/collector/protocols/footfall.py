@@ -122,8 +122,14 @@ def _read_hit(request: Request, received_ns: int, address: str | None) -> tuple[
 
 
 def _read_event(request: Request, received_ns: int, address: str | None) -> tuple[Event]:
-    user_agent = request.headers.get(b"user-agent", b"")
-    return (parse_event(request.body, received_ns=received_ns, address=address, user_agent=user_agent),)
+    event = parse_event(
+        request.body,
+        received_ns=received_ns,
+        address=address,
+        user_agent=request.headers.get(b"user-agent", b""),
+        origin=request.headers.get(b"origin", b""),
+    )
+    return (event,)
 
 
 def _read_events(
@@ -135,6 +141,7 @@ def _read_events(
         received_ns=received_ns,
         address=address,
         user_agent=request.headers.get(b"user-agent", b""),
+        origin=request.headers.get(b"origin", b""),
     )
     return list(events)
 

@@ -31,6 +31,22 @@ def parse(body: bytes) -> Event:
     return parse_event(body, received_ns=NOW_NS, address="192.0.2.1", user_agent=b"Agent/1")
 
 
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        (b"https://Blog.example:8443", "blog.example"),
+        (b"", None),
+        (b"null", None),
+        (b"http://[", None),
+        (b"https://" + b"a" * 3_000, "a" * 253),
+    ],
+)
+def test_the_page_that_sent_it_tells_its_host(origin: bytes, host: str | None) -> None:
+    """Browsers send `Origin` with a POST; other clients need not."""
+    event = parse_event(json.dumps(SMALLEST).encode(), received_ns=NOW_NS, address=None, user_agent=b"", origin=origin)
+    assert host == event.host
+
+
 def parse_fields(**fields: object) -> Event:
     """The smallest event with `fields` in it."""
     return parse(json.dumps({**SMALLEST, **fields}).encode())
