@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from footfall.collector.connection import Reply
 from footfall.collector.message import Request, Response
+from footfall.collector.reply import Reply
 from footfall.problem import Problem
 
 

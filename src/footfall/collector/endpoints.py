@@ -8,9 +8,9 @@ from typing import Any, Final
 from footfall.collector import content
 from footfall.collector.address import ClientAddress
 from footfall.collector.admission import Admission
-from footfall.collector.connection import Reply
 from footfall.collector.intake import Intake, Outcome
 from footfall.collector.message import Request, Response
+from footfall.collector.reply import Reply
 from footfall.collector.reports import ReportRequests
 from footfall.collector.route import ANY_ORIGIN, Refused, Route
 from footfall.entry import Entry

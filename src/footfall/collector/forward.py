@@ -16,8 +16,8 @@ from typing import Final
 import httptools
 
 from footfall.collector.body import BodyStream
-from footfall.collector.connection import Reply
 from footfall.collector.message import Request, Response
+from footfall.collector.reply import Reply
 from footfall.problem import Problem
 
 MAX_AT_ONCE: Final = 64

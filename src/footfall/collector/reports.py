@@ -2,9 +2,9 @@
 
 import asyncio
 
-from footfall.collector.connection import Reply
 from footfall.collector.forward import Forwarder
 from footfall.collector.message import Request, Response
+from footfall.collector.reply import Reply
 from footfall.collector.status import StatusReplies
 from footfall.problem import Problem
 from footfall.status.access import MAX_DELAYED, Refusal, ReportAccess

@@ -4,8 +4,8 @@ import asyncio
 import logging
 from typing import Final
 
-from footfall.collector.connection import Reply
 from footfall.collector.message import NOSNIFF, Request, Response
+from footfall.collector.reply import Reply
 from footfall.errors import FootfallError
 from footfall.problem import Problem
 from footfall.status.service import PATHS, ServiceStatus

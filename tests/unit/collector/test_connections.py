@@ -11,8 +11,8 @@ import uvloop
 
 from footfall.collector import limits
 from footfall.collector.application import Application
-from footfall.collector.connection import Reply
 from footfall.collector.message import Request, Response
+from footfall.collector.reply import Reply
 from footfall.collector.server import Server
 from footfall.problem import Problem
 from raw_http import Answer, get, parse_answers, post

@@ -17,9 +17,10 @@ import uvloop
 
 from footfall.collector import forward
 from footfall.collector.application import Application
-from footfall.collector.connection import Connection, Reply
+from footfall.collector.connection import Connection
 from footfall.collector.forward import Forwarder
 from footfall.collector.message import Request, Response
+from footfall.collector.reply import Reply
 from footfall.collector.server import Server
 from footfall.problem import Problem
 from raw_http import Answer, chunk, get, parse_answers

@@ -10,8 +10,8 @@ import pytest
 import uvloop
 
 from footfall.collector.application import Application
-from footfall.collector.connection import Reply
 from footfall.collector.message import Request, Response
+from footfall.collector.reply import Reply
 from footfall.collector.reports import ReportRequests
 from footfall.collector.server import Server
 from footfall.problem import Problem
