@@ -1,4 +1,4 @@
-"""Whose hit it is: the peer's address, or what a trusted proxy says of it."""
+"""Finds the visitor's address: the peer's own, or the one that a trusted proxy names."""
 
 import ipaddress
 import logging
@@ -16,22 +16,22 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 class ClientAddress:
     """Resolves a peer and its `X-Forwarded-For` to the visitor's address.
 
-    The header is a list to which each proxy appends the address it was called from, so it is read from its end: the
-    first address that is not a trusted proxy's is the visitor's, or the last one where all are trusted: a visitor of
-    the inner network. What stands before it was written by the visitor and proves nothing.
+    The header is a list, to which each proxy appends the address that called it. So it is read from its end. The first
+    address that is not a trusted proxy's is the visitor's. If all are trusted, the visitor is in the inner network, and
+    the address is the leftmost. The visitor may have written whatever stands before the address, so it proves nothing.
 
     Args:
-        trusted: networks whose word is taken, as in `10.0.0.0/8`.
+        trusted: networks of proxies that are believed, as in `10.0.0.0/8`.
     """
 
     def __init__(self, trusted: Sequence[str]) -> None:
         self._networks = [ipaddress.ip_network(network) for network in trusted]
         self._is_trusted = lru_cache(maxsize=1_024)(self._is_in_networks)
         self._has_warned = {True: False, False: False}
-        """Of a proxy in an inner network, and of one outside: there a visitor may have written the header."""
+        """By whether the peer is in a private network. From outside, a visitor may have written the header."""
 
     def of(self, peer: str | None, forwarded: bytes | None) -> str | None:
-        """The address, or None where a trusted proxy said something that is none."""
+        """The visitor's address, or None if a trusted proxy sent something that is not an address."""
         if peer is None or forwarded is None:
             return peer
         if not self._is_trusted(peer):
@@ -46,10 +46,11 @@ class ClientAddress:
         return address
 
     def sender(self, peer: str | None, address: str | None, forwarded: bytes | None) -> str | None:
-        """Who has to answer for a request: `address`, what `of` has made of the rest, or its network.
+        """Whose share a request takes: that of `address`, as `of` returned it, or of its network.
 
-        A proxy that nobody has named as trusted would have to answer for all its visitors. So where such a peer is in
-        a private network, whoever it says it was called by does. Elsewhere that proves nothing: anybody could say it.
+        A proxy that is not listed as trusted would share one limit among all its visitors. So if such a peer is in a
+        private network, the request counts for the address that it names as its caller. From any other network, that
+        address proves nothing, because anybody can write it.
         """
         if forwarded is not None and self._may_be_proxy(peer):
             address = parse_address(forwarded.decode("latin-1").rpartition(",")[2].strip())
@@ -57,14 +58,14 @@ class ClientAddress:
         return None if address is None else sender_of(address)
 
     def is_unnamed_proxy(self, peer: str | None, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether a request seems to come from a proxy whose word is not taken, so that its visitors look like one."""
+        """Whether a request seems to come from a proxy that is not trusted, so that all its visitors look like one."""
         return self._may_be_proxy(peer) and tells_of_proxy(headers)
 
     def _may_be_proxy(self, peer: str | None) -> bool:
         return peer is not None and not self._is_trusted(peer) and _is_private(peer)
 
     def _warn(self, peer: str) -> None:
-        """Say once that a header is not believed: else behind a new proxy all visitors would quietly be one."""
+        """Warn once that the header is not believed. Otherwise a new proxy would silently make all visitors one."""
         is_inner = _is_private(peer)
         if self._has_warned[is_inner]:
             return
@@ -88,7 +89,7 @@ def _is_private(text: str) -> bool:
 
 
 def parse_address(text: str) -> str | None:
-    """The canonical form of an address, with a port or without; None when it is none.
+    """The canonical form of an address that may have a port; None if the text is not an address.
 
     An IPv4 address mapped into IPv6 (`::ffff:192.0.2.1`, as a dual-stack listener sees it) is given as IPv4.
     """
@@ -96,7 +97,7 @@ def parse_address(text: str) -> str | None:
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
-    if "%" in text:  # a zone, which means something on one machine only, and may be any text
+    if "%" in text:  # a zone has a meaning on one machine only, and may be any text
         return None
     try:
         address: _Address = ipaddress.ip_address(text)

@@ -1,4 +1,4 @@
-"""Rules for what is recorded: which sites, from which pages, how old, and whether visitors may object."""
+"""Rules for what is recorded: of which sites, from which pages, how old, and whether visitors may object."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -42,7 +42,7 @@ class Admission:
     not stop somebody who writes requests by hand, because they can send any header.
 
     Args:
-        settings: which rules there are.
+        settings: say which rules apply.
         is_trusted: whether a request with these headers, from this address, may have an old timestamp.
     """
 
@@ -104,4 +104,4 @@ class Admission:
 
 
 _NO_PAGE: Final = {b"", b"null", b"about:blank"}
-"""What browsers send instead of a page's address (Fetch standard; RFC 9110, section 10.1.3)."""
+"""What browsers send when they don't tell the page's address (Fetch standard; RFC 9110, section 10.1.3)."""

@@ -1,22 +1,21 @@
-"""Group commit: what arrives while one commit is under way waits, together, for the next.
+"""Group commit: entries that arrive during a commit wait together for the next one.
 
-The event loop's thread collects; one writer thread commits. An event's acknowledgement is a callback after its
-commit. A hit's image is served at once, so a hit alone does not hurry a commit: it waits up to `HIT_WAIT_S` for
-company and is on disk well within the promised 10 ms.
+The event loop's thread collects entries, and one writer thread commits them. An event is acknowledged by a callback
+after its commit. A hit's image is served at once, so a hit does not hurry a commit: it waits up to `HIT_WAIT_S` for
+other entries, and is on disk well within the promised 10 ms.
 
-When the queue falls behind, because a commit takes longer than `BEHIND_S`, a hit's image waits for its commit, too. So
-clients wait instead of asking for more, and nothing is dropped. What waits is bounded by `MAX_WAITING_BYTES`: beyond it
-`has_room` asks the server to read no further. Only when a commit has taken `GIVE_UP_S`, or has failed, is what waits
-refused.
+The queue is behind when a commit takes longer than `BEHIND_S`. Then a hit's image waits for its commit, too, so clients
+wait instead of sending more, and nothing is dropped. `MAX_WAITING_BYTES` bounds what waits. Beyond it, `has_room` tells
+the server to stop reading. What waits is refused only when a commit has failed or has taken `GIVE_UP_S`.
 
-Nobody takes all of that bound: a sender may have as much waiting as is left free by all (the dynamic threshold of
-Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). One that floods has half of it, two have a third
-each, and a newcomer always finds room.
+No sender can take all of that room: a sender may have as many bytes waiting as are still free (the dynamic threshold of
+Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). One sender that floods gets half of the room, two
+get a third each, and a newcomer always finds some.
 
-After a commit that failed everything is refused until one succeeds. To try again after a failed sync is sound here,
-though it is not for a plain file: SQLite rewrites the frames of the failed transaction before it syncs again, so none
-of them counts on a page that the kernel has dropped. But whether the failed one is found after a power cut is unknown,
-so its clients are told nothing: their connections close.
+After a failed commit, everything is refused until a commit succeeds. For a plain file it would be wrong to try again
+after a failed sync, because the kernel may have dropped the pages. Here it is safe: SQLite writes the frames of the
+failed transaction again before it syncs again. But nobody knows whether the failed transaction would be found after a
+power cut. So its clients get no answer, and their connections close.
 """
 
 import asyncio
@@ -37,22 +36,22 @@ from footfall.queue.local.store import LocalQueue
 
 HIT_WAIT_S: Final = 0.004
 REFUSED_WAIT_S: Final = 0.5
-"""How long a refusal may wait to be counted on disk when nothing else is committed."""
+"""How long a refusal may wait to be counted on disk if nothing else is committed."""
 BEHIND_S: Final = 0.005
 """How long a commit may take before the queue is behind, and images wait for theirs."""
 GIVE_UP_S: Final = 5.0
-"""How long it may take before what waits is refused; SQLite waits as long for a lock that another process holds."""
+"""How long a commit may take before what waits is refused. SQLite waits this long for another process's lock, too."""
 MAX_WAITING_BYTES: Final = 16 * 1024 * 1024
-"""What may wait for a commit. It bounds a batch, too, and so what a sink makes of one."""
+"""How much may wait for a commit. This also bounds a batch, and so the work of a sink on one batch."""
 ENTRY_BYTES: Final = 1_024
-"""What an entry counts for besides its text: it and its answer in memory."""
+"""What an entry counts for besides its text: the memory of the entry itself and of its answer."""
 _OVERSHOOT_BYTES: Final = 2 * 1024 * 1024
-"""What a sender may add beyond its share: `has_room` is asked before a request is read, and not within."""
+"""How far a sender may exceed its share: `has_room` is asked before a request is read, but not while it is read."""
 _ANSWERS_A_TURN = 100
-"""Events that are answered before others have a turn of the loop: thousands may be in a commit."""
+"""How many events are answered before the loop does other work; a commit may hold thousands."""
 
 PROBE_S: Final = 1.0
-"""From a failed commit to the next try, which carries no entry: nothing of it can be in doubt."""
+"""The time from a failed commit to the next try. That try carries no entry, so none can be in doubt after it."""
 CLOSE_S: Final = 3.0
 
 
@@ -75,11 +74,11 @@ class _Job:
 
     Attributes:
         entries: hits and events, in the order of their arrival.
-        done: tells those who wait for their events.
-        images: serves those who wait for an image.
-        refused: what is not recorded, by reason.
-        free: bytes that may still be added.
-        free_share: after its commit, the part of the queue's room that is left.
+        done: callbacks that acknowledge events.
+        images: callbacks that serve images which have to wait.
+        refused: how many were not recorded, by reason.
+        free: how many bytes may still be added.
+        free_share: the part of the queue's room that is left after the commit.
         held: bytes by sender.
     """
 
@@ -99,12 +98,12 @@ class Intake:
     """All methods are for the loop's thread.
 
     Args:
-        queue: handed over; only the writer thread touches it from now on.
-        on_failed: called once when no more can be committed (the queue's file is no longer one, or there is an error
-            that Footfall does not know) and the process must start again.
+        queue: the local queue. From now on, only the writer thread touches it.
+        on_failed: called once if nothing can be committed any more, because the queue's file is damaged or an
+            unexpected error occurred. The process must then start again.
 
     Attributes:
-        is_behind: a commit takes long, so an image has to wait for its own.
+        is_behind: whether the queue is behind, so that an image has to wait for its hit's commit.
     """
 
     def __init__(self, queue: LocalQueue, *, on_failed: Callable[[Exception], None]) -> None:
@@ -126,23 +125,23 @@ class Intake:
         self._writer.start()
 
     def has_room(self, sender: str | None) -> bool:
-        """Whether more may be read of a sender now. What has been read is taken in any case, or refused."""
+        """Whether more may be read from a sender now. What has been read already is taken or refused in any case."""
         waiting = self._waiting
         return waiting.held.get(sender, 0) < waiting.free or self._trouble is not None
 
     def when_room(self, call: Callable[[], None]) -> None:
-        """Call once, when `has_room` may be true again for a sender for which it is not."""
+        """Call `call` once, as soon as a sender that had no room may have some again."""
         self._on_room = call
 
     def add_hit(self, hit: Entry, size: int, sender: str | None, done: Done | None = None) -> bool:
-        """Take a hit, or count why not.
+        """Take a hit, or count it as refused.
 
         Args:
             hit: what to record.
-            size: of its text, about, in bytes.
-            sender: whose share of what may wait it takes.
-            done: serves the image, after the hit's commit or a refusal; for a queue that `is_behind`. None where the
-                image has been served.
+            size: about how many bytes its text has.
+            sender: whose share of the room it takes.
+            done: serves the image after the hit's commit or refusal, if the queue `is_behind`. None if the image has
+                been served already.
 
         Returns:
             Whether it was taken.
@@ -160,19 +159,19 @@ class Intake:
         return True
 
     def add_events(self, events: Sequence[Entry], size: int, sender: str | None, done: Done) -> None:
-        """Take events of `size` bytes in all, as `add_hit` does; `done` is called after their commit, or a refusal."""
+        """Take events of `size` bytes in all, as `add_hit` does. `done` is called after their commit or refusal."""
         if not self._may_add(len(events), size, sender):
             done(Outcome.REFUSED)
             return
         waiting = self._waiting
         waiting.entries.extend(events)
         waiting.done.append(done)
-        # With the next turn of the loop, so that all that has arrived by now is in it.
+        # Commit in the next turn of the loop, so that the commit has everything that has arrived by now.
         if self._committing is None and (self._timer is None or self._timer_at):
             self._commit_in(0)
 
     def refuse(self, reason: str, count: int = 1) -> None:
-        """Count what is not recorded."""
+        """Count entries that are not recorded."""
         self._waiting.refused[reason] += count
         if self._timer is None and self._committing is None:
             self._commit_in(REFUSED_WAIT_S)
@@ -183,7 +182,7 @@ class Intake:
         return self._trouble
 
     async def close(self) -> None:
-        """Commit all that was taken, if the disk lets us."""
+        """Commit everything that was taken, if the disk allows it within `CLOSE_S`."""
         deadline = self._loop.time() + CLOSE_S
         while self._committing is not None or self._waiting.entries or self._waiting.refused or self._due:
             if self._loop.time() > deadline:
@@ -201,7 +200,7 @@ class Intake:
             return False
         waiting = self._waiting
         held = waiting.held.get(sender, 0)
-        # The first is one of those who share a proxy's connections, which can't be left unread for one of them.
+        # The first happens only behind a proxy: its connections carry other senders, too, so they are still read.
         if held > waiting.free + _OVERSHOOT_BYTES or sender in self._shares.flooding:
             self.refuse("flooding", count)
             return False
@@ -224,14 +223,14 @@ class Intake:
         if self._committing is not None or not (job.entries or job.refused or self._trouble):
             return
         self._committing = job
-        self.is_behind = job.free < MAX_WAITING_BYTES // 2  # so much takes its time
+        self.is_behind = job.free < MAX_WAITING_BYTES // 2  # a commit of this size takes long
         self._alarm = self._loop.call_later(BEHIND_S, self._fall_behind)
         self._renew()
         reach(Failpoint.INTAKE_TAKEN)
         self._jobs.put(job)
 
     def _renew(self) -> None:
-        """Nothing waits any more, so there is room."""
+        """Start a new job. Nothing waits any more, so there is room."""
         self._waiting = _Job()
         if self._on_room is not None:
             on_room, self._on_room = self._on_room, None
@@ -242,7 +241,7 @@ class Intake:
         self._alarm = self._loop.call_later(GIVE_UP_S - BEHIND_S, self._give_up)
 
     def _give_up(self) -> None:
-        """Nobody waits longer; what is being committed is perhaps recorded, what came after it is not."""
+        """Refuse what waits, and serve the images of the commit under way: whether it succeeds is not known yet."""
         assert self._committing is not None
         self._alarm = None
         self._refuse_all(f"the disk has not finished a commit in {GIVE_UP_S:.0f} s")
@@ -260,7 +259,7 @@ class Intake:
         self._queue.close()
 
     def _append(self, job: _Job) -> Exception | None:
-        """Commit a job; why that failed, if a later one may succeed."""
+        """Commit a job. Return the error if it failed but a later job may succeed."""
         try:
             if job.entries:
                 payload = encode_entries(job.entries)
@@ -304,7 +303,7 @@ class Intake:
             _log.warning("the queue takes hits and events again")
 
     def _fail(self, job: _Job, error: Exception, outcome: "Outcome") -> None:
-        """Refuse what comes, and what came meanwhile, until a commit succeeds; what was refused is counted by then."""
+        """Refuse what came meanwhile and what comes until a commit succeeds. That commit counts what was refused."""
         self._refuse_all(str(error))
         refused = self._waiting.refused
         refused.update(job.refused)
@@ -312,7 +311,7 @@ class Intake:
             refused["queue_unavailable"] += len(job.entries)
 
     def _refuse_all(self, trouble: str) -> None:
-        """Refuse what waits and what comes; what was refused is counted with the first commit that succeeds."""
+        """Refuse what waits and what comes. The first commit that succeeds counts what was refused."""
         if self._trouble is None:
             _log.error("refusing hits and events: %s", trouble)
         self._trouble = trouble
@@ -324,7 +323,7 @@ class Intake:
         self._answer(late, Outcome.REFUSED)
 
     def _answer(self, job: _Job, outcome: Outcome) -> None:
-        """Tell all who wait for it, those of an earlier job first."""
+        """Answer all who wait for this job, after those who wait for an earlier one."""
         is_answering = bool(self._due)
         self._due.extend((done, outcome) for done in chain(job.done, job.images))
         if not is_answering:

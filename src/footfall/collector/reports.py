@@ -1,4 +1,4 @@
-"""Requests for reports and for the state of this service: who may ask, and who answers."""
+"""Requests for reports and for the state of this service: checks who may ask, and passes them to what answers."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ class ReportRequests:
     Args:
         access: who may ask.
         status: answers for the state of this service.
-        forwarder: where all other reports are made; None if this service makes none.
+        forwarder: passes all other requests to the process that makes reports; None if this service makes none.
     """
 
     def __init__(self, access: ReportAccess, status: ServiceStatus, forwarder: Forwarder | None) -> None:
@@ -35,7 +35,7 @@ class ReportRequests:
         return self._forwarder is not None
 
     def answer(self, request: Request, reply: Reply) -> None:
-        """Answer `request`, now or later; to be called as soon as it is there."""
+        """Answer `request`, now or later. Call this as soon as the request has arrived."""
         path = request.path.decode("latin-1")
         is_status = path in PATHS
         if not is_status and self._forwarder is None:

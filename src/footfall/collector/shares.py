@@ -1,9 +1,9 @@
-"""Who has filled the queue: what each sender has brought into it of late, for when its room becomes scarce.
+"""Keeps account of how much each sender has recently put into the queue, for when its room becomes scarce.
 
-The last quarter of the queue's room is for those who did not take the rest. A sender is refused there if it has brought
-a larger part of what came of late than is still free: the same rule as for what waits for a commit (`intake`), so the
-less is free, the smaller a part still counts as a flood, and whoever sends little is taken until the queue is full.
-Where there is nobody else to keep room for, nobody is refused.
+The last quarter of the queue's room is for senders that did not fill the rest. There, a sender is refused if its part
+of the recent bytes is larger than the part of the queue that is still free. The rule for what waits for a commit
+(`intake`) is the same. The less is free, the smaller the part that counts as a flood, and a sender that sends little is
+accepted until the queue is full. If there is only one sender, it is not refused.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ SCARCE: Final = 0.25
 """The part of the queue's room below which it is scarce."""
 MAX_SENDERS: Final = 10_000
 _REMEMBERED_BYTES: Final = 256 * 1024 * 1024
-"""After so many all count for half, so that a sender is known by what it did of late."""
+"""Beyond this total, all counts are halved, so that recent bytes count most."""
 _FORGOTTEN_BYTES: Final = 512
 
 
@@ -21,7 +21,7 @@ class Shares:
     """All methods are for one thread.
 
     Attributes:
-        flooding: the senders for which there is no room, since what is left has to be kept for others.
+        flooding: the senders that are refused, because the room that is left is kept for others.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""Whose input is parsed next: one connection in a turn of the event loop, and the senders in rotation.
+"""Decides whose input is parsed next. Each turn of the event loop serves one connection, and senders take turns.
 
-So whoever has a thousand connections is served no more often than whoever has one. A sender for which the application
-has no room is passed over until it has.
+So a sender with a thousand connections is served no more often than a sender with one. A sender for which the
+application has no room is passed over until there is room.
 """
 
 import asyncio
@@ -11,10 +11,10 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Waiting(Protocol):
-    """Who waits for its turn."""
+    """A connection that waits for its turn."""
 
     def take_turn(self) -> None:
-        """It is its turn now; it may wait for another one."""
+        """Called when its turn has come. It may then wait for another turn."""
         ...
 
 
@@ -26,7 +26,7 @@ class Turns(Generic[_Waiting]):
 
     Args:
         has_room: whether input of a sender may be parsed now.
-        when_room: calls once, when that may have changed.
+        when_room: calls a function once, as soon as the answer of `has_room` may have changed.
     """
 
     def __init__(self, has_room: Callable[[str | None], bool], when_room: Callable[[Callable[[], None]], None]) -> None:
@@ -38,7 +38,7 @@ class Turns(Generic[_Waiting]):
         self._is_scheduled = False
 
     def wait(self, sender: str | None, waiting: _Waiting) -> None:
-        """Have its `take_turn` called when it is its turn, and never at once."""
+        """Call the `take_turn` of `waiting` when its turn comes, but never during this call."""
         queue = self._held.get(sender) or self._ready.get(sender)
         if queue is None:
             self._ready[sender] = deque([waiting])
