@@ -1,4 +1,4 @@
-"""A tree of processes: starts them, restarts those that crash, and stops them in order.
+"""Runs a tree of processes: starts them, restarts those that crash, and stops them in order.
 
 Every child is forked from a parent that has no threads, holds no database and has imported little. A child inherits its
 listening sockets, so a connection that arrives while the child is being restarted waits instead of being refused.
@@ -23,20 +23,20 @@ from footfall.errors import DamagedQueueError, FootfallError, UnreadableFileErro
 from footfall.telemetry import configure_logging
 
 STOP_S: Final = 10.0
-"""How long children may take to stop, from the first signal on; then they are killed."""
+"""How long children may take to stop after the first signal. Then they are killed."""
 _BACKOFF_S: Final = 0.1
 _MAX_BACKOFF_S: Final = 5.0
 _STEADY_S: Final = 30.0
 """A child that ran this long before it died is restarted at once."""
 _REPAIR_AGAIN_S: Final = 60.0
-"""If the queue is found damaged again within this time, all children wait a little before they start."""
+"""If the queue is found damaged again within this time, the children wait `_MAX_BACKOFF_S` before they start."""
 
 _log = logging.getLogger(__name__)
 _fork = multiprocessing.get_context("fork")
 
 
 class Lifeline:
-    """The connection of a child to its parent: it tells the parent that the child is ready, and the child to stop.
+    """Connects a child with its parent. It tells the parent that the child is ready, and tells the child to stop.
 
     Attributes:
         stop: set on SIGTERM, and when the parent has died.
@@ -50,7 +50,7 @@ class Lifeline:
         self._stopped: list[Callable[[], None]] = []
 
     def ready(self) -> None:
-        """Tell the parent that this child works from now on; further calls do nothing."""
+        """Tell the parent that this child is ready. Further calls do nothing."""
         if not self._is_ready:
             os.write(self._ready_fd, b"+")
         self._is_ready = True
@@ -62,11 +62,11 @@ class Lifeline:
             callback()
 
     def stop_now(self) -> None:
-        """Stop this process from any of its threads, as the signal would."""
+        """Stop this process as the signal would. Any of its threads may call this."""
         os.kill(os.getpid(), signal.SIGTERM)
 
     def watch(self) -> None:
-        """Handle signals and watch the parent. Interrupts from the terminal are ignored: the parent passes them on."""
+        """Handle signals and watch the parent. An interrupt from the terminal is left to the parent."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._on_signal)
         threading.Thread(target=self._watch_parent, name="lifeline", daemon=True).start()
@@ -86,10 +86,11 @@ class Child:
     """One process of the tree.
 
     Args:
-        name: for the log.
-        run: the work; it returns when its lifeline says stop. A `FootfallError` before it is ready ends the whole tree.
-        phase: children are stopped by ascending phases; each phase waits until the one before has ended.
-        niceness: how far this process stands back when the processor is busy (`nice`).
+        name: its name in the log.
+        run: does the work, and returns when its lifeline says stop. A `FootfallError` before the child is ready ends
+            the whole tree.
+        phase: when it is stopped. Phases are stopped in ascending order, each after the one before has ended.
+        niceness: how far this process gives way to others when the processor is busy (`nice`).
     """
 
     def __init__(self, name: str, run: Callable[[Lifeline], None], *, phase: int, niceness: int = 0) -> None:
@@ -110,9 +111,10 @@ class Supervisor:
     """Runs children until a signal arrives, or until a child can't start.
 
     Args:
-        children: the tree.
+        children: the processes to run.
         on_ready: called once, when all children are ready.
-        on_damage: called when a child has found the queue damaged: all children are stopped first, and restarted after.
+        on_damage: repairs the queue after a child has found it damaged. All children are stopped before the call, and
+            started again after it.
     """
 
     def __init__(
@@ -145,7 +147,7 @@ class Supervisor:
         return self._failed_code or 0
 
     def _step(self) -> bool:
-        """Handle what has happened and wait for the next thing; True when there is nothing left to do."""
+        """Handle what has happened, and wait for the next thing to happen. True if there is nothing left to do."""
         stopping = self._signals > 0 or self._failed_code is not None
         now = time.monotonic()
         if stopping:
@@ -171,7 +173,7 @@ class Supervisor:
         return False
 
     def _repair(self, now: float) -> None:
-        """When no child has the queue open any more, have it repaired, and let all children start."""
+        """Stop all children. Once none has the queue open, repair it and let all children start."""
         self._deadline = self._deadline or now + STOP_S
         if self._stop_next_phase():
             for child in self._alive() if now > self._deadline else ():
@@ -255,8 +257,8 @@ class Supervisor:
     def _ended(self, child: Child, code: int) -> None:
         """Restart a child that has ended by itself, or give up.
 
-        A child that can't start the first time has a wrong setting and has said so; then the whole tree ends. Later the
-        others go on: hits are still accepted while, say, the visits log waits for somebody to look at it.
+        If a child can't start the first time, a setting is wrong, and the child has said so. Then the whole tree ends.
+        If a child ends later, the others go on: hits are still accepted while, say, the visits log needs attention.
         """
         if code == DamagedQueueError.exit_code:
             _log.warning("%s found the queue damaged; stopping all processes to repair it", child.name)

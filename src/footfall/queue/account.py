@@ -1,7 +1,8 @@
-"""What a relay or a consumer of a broker says of itself, in a small file, for the process beside it that is asked.
+"""The account that a relay, or a consumer of a broker, writes to a small file.
 
-With the embedded queue the queue keeps this. A broker keeps no accounts, and a sink's own state is for its process
-alone. Nothing depends on the file: it is written anew at the next report, and not synced.
+The process that answers `/ledger` and `/metrics` reads it. The embedded queue keeps the accounts itself. A broker keeps
+none, and only a sink's own process may read the sink's state. Nothing depends on the file: it is not synced, and the
+next report replaces it.
 
 File format: JSON, the fields of `Account`, or of `RelayAccount` for the relay; `<sink>.account` in `data_dir`.
 """
@@ -18,7 +19,7 @@ SUFFIX: Final = ".account"
 
 
 class SourceAccount(Struct, frozen=True):
-    """One source, as one sink sees it: entries that came, and what became of them."""
+    """One source as one sink sees it: how many entries came, and what became of them."""
 
     received: int
     written: int
@@ -26,13 +27,13 @@ class SourceAccount(Struct, frozen=True):
 
 
 class Account(Struct, frozen=True):
-    """Where a sink stands.
+    """The account of a sink.
 
     Attributes:
-        sources: by source; all that the sink has ever dealt with.
-        lag_batches: how many batches the broker has for it.
-        oldest_ns: when the oldest of them that is here was committed, nanoseconds since 1970; None without one.
-        trouble: what keeps it from going on, or None.
+        sources: by source, everything that the sink has ever dealt with.
+        lag_batches: how many batches the broker still has for the sink.
+        oldest_ns: when the oldest of them that has arrived here was committed, nanoseconds since 1970, or None.
+        trouble: why the sink can't write now, or None.
     """
 
     sources: dict[str, SourceAccount] = {}
@@ -42,11 +43,11 @@ class Account(Struct, frozen=True):
 
 
 class RelayAccount(Struct, frozen=True):
-    """What became of the messages of a relay, since it was started.
+    """What became of a relay's messages since it was started.
 
     Attributes:
-        confirmed: how many the broker has.
-        failed: how often it did not confirm one; it was published again, or will be.
+        confirmed: how many messages the broker has confirmed.
+        failed: how often it did not confirm one. Such a message is published again.
     """
 
     confirmed: int = 0
@@ -57,10 +58,10 @@ _Kind = TypeVar("_Kind", Account, RelayAccount)
 
 
 def write_account(directory: Path, sink: str, account: Account | RelayAccount) -> None:
-    """Replace what was said before.
+    """Write an account in place of the last one.
 
     Raises:
-        OSError: it can't be written.
+        OSError: the file can't be written.
     """
     path = directory / (sink + SUFFIX)
     making = path.with_suffix(".making")
@@ -69,7 +70,7 @@ def write_account(directory: Path, sink: str, account: Account | RelayAccount) -
 
 
 def read_account(directory: Path, sink: str, kind: type[_Kind]) -> _Kind:
-    """What was said last; nothing where nothing was, or where it can't be read."""
+    """The last account that was written; an empty one if there is none or it can't be read."""
     try:
         return msgspec.json.decode(read_file(directory / (sink + SUFFIX)), type=kind)
     except (OSError, msgspec.DecodeError):

@@ -1,4 +1,4 @@
-"""What every queue offers: batches with positions, and a place for the sinks to report theirs.
+"""What every queue offers: batches with positions, and a place where sinks report their own positions.
 
 A queue is the local one, or a broker to which the local queues of many collectors are relayed. A broker is a log of
 messages in numbered partitions. Each message holds one batch, and all batches of a source are in one partition.
@@ -15,15 +15,15 @@ class Batch(Struct, frozen=True):
     """Entries that were committed together.
 
     Attributes:
-        source: which queue committed it; a random name, made once with the queue's file.
-        sequence: its place in that source; grows, with no promise that it grows by one.
-        committed_ns: when, nanoseconds since 1970 (UTC).
+        source: the queue that committed it, by a random name that is made once, with the queue's file.
+        sequence: its place in that source. Sequences grow, but not always by one.
+        committed_ns: when it was committed, nanoseconds since 1970 (UTC).
         count: how many entries it holds.
         payload: their bytes, as `footfall.entry.encode_entries` wrote them.
-        is_damaged: the bytes are no longer those that were committed; what they were can't be told.
+        is_damaged: the bytes are no longer those that were committed, and can't be restored.
         before: how many entries of this source were committed before it. A sink that has dealt with fewer missed some.
-        context: the trace context it was published in, W3C's headers by name; empty where nothing is traced.
-        joined: sequence and count of each batch that a relay made this one of; empty for one that was committed so.
+        context: the trace context it was published in, as W3C headers by name; empty if nothing is traced.
+        joined: sequence and count of each batch that a relay joined into this one; empty for a batch as committed.
     """
 
     source: str
@@ -38,11 +38,11 @@ class Batch(Struct, frozen=True):
 
 
 class Progress(Struct, frozen=True):
-    """How far a sink has come in one source, and what became of the entries up to there.
+    """A sink's position in one source, and what became of the entries up to there.
 
     Attributes:
         sequence: the last batch that is in the output.
-        safe_sequence: the last batch that the queue need not keep for this sink's recovery.
+        safe_sequence: this sink's recovery needs no batch up to this one, so the queue need not keep them.
         written: entries in the output.
         skipped: entries that have no place in this output, by reason.
     """
@@ -54,7 +54,7 @@ class Progress(Struct, frozen=True):
 
     @property
     def dealt_with(self) -> int:
-        """Entries of which it is known what became of them."""
+        """How many entries were written or skipped."""
         return self.written + sum(self.skipped.values())
 
 
@@ -63,8 +63,8 @@ class SinkReport(Struct, frozen=True):
 
     Attributes:
         sequence: as in `Progress`, like `safe_sequence`, `written` and `skipped`.
-        mark: what the sink wants to be told should its own state be lost (`Sink.mark`).
-        trouble: what keeps it from going on, or None.
+        mark: what the sink will need if its own state is lost (`Sink.mark`).
+        trouble: why it can't write now, or None.
     """
 
     sequence: int
@@ -76,12 +76,12 @@ class SinkReport(Struct, frozen=True):
 
 
 class Memory(Struct, frozen=True):
-    """What a queue knows of a sink, should the sink's own state be lost.
+    """What a queue knows of a sink, in case the sink's own state is lost.
 
     Attributes:
         source: whose entries it is about.
-        report: what the sink said last; None when it never did.
-        read: the next batches after a sequence; none at the end.
+        report: the sink's last report; None if there was none.
+        read: returns the next batches after a sequence; none at the end.
     """
 
     source: str
@@ -90,45 +90,45 @@ class Memory(Struct, frozen=True):
 
 
 class Feed(Protocol):
-    """A queue, as the consumer of one sink sees it; one thread calls it."""
+    """A queue as the consumer of one sink sees it. Only one thread calls it."""
 
     def wait_for_assignment(self, stop: threading.Event) -> bool:
-        """Wait until this consumer may read, and write what it reads; False if `stop` was set before.
+        """Wait until this consumer may read, and may write what it reads. False if `stop` was set first.
 
-        A sink is opened after this and closed before the next call, because somebody else may write in between.
+        Open the sink after this call and close it before the next, because another consumer may write in between.
         """
         ...
 
     def memory(self) -> Memory | None:
-        """What the queue knows about a sink that begins; None for a queue that can't be read at will."""
+        """What the queue knows of a sink that starts; None for a queue that can't be read from any place."""
         ...
 
     def read(self, positions: Mapping[str, Progress]) -> Sequence[Batch]:
-        """The next batches after those positions, ascending within each source; none when there are none now.
+        """The next batches after those positions, ascending within each source; empty if there are none now.
 
         Raises:
-            AssignmentLostError: another consumer continues with what was read, in whole or in part.
+            AssignmentLostError: another consumer has taken over all or part of what this one reads.
             OSError: the queue can't be reached; try again later.
             DamagedQueueError: something in the queue is not what was written.
         """
         ...
 
     def report(self, positions: Mapping[str, Progress], trouble: str | None, mark: str) -> None:
-        """Note how far the sink has come, and why it can't write; a report that is lost is replaced by the next.
+        """Note the sink's position, and why it can't write. If a report is lost, the next one replaces it.
 
         Args:
-            positions: the sink's, by source.
+            positions: the sink's progress, by source.
             trouble: why it can't write now, or None.
             mark: `Sink.mark()`.
         """
         ...
 
     def rest(self, seconds: float, stop: threading.Event) -> None:
-        """Wait for that time, or until `stop`; the queue may use the time for its own upkeep."""
+        """Wait for that time, or until `stop` is set. The queue may use the time for its own upkeep."""
         ...
 
     def may_stop(self, positions: Mapping[str, Progress]) -> bool:
-        """Whether a consumer that was told to stop is done: it has what was in the queue at the first call of this."""
+        """Whether a consumer that was told to stop is done: it has all that was queued at the first call of this."""
         ...
 
     def close(self) -> None:
@@ -145,16 +145,16 @@ class Message(Struct, frozen=True):
 
 
 class Publisher(Protocol):
-    """The way into a broker; one thread calls it."""
+    """The way into a broker. Only one thread calls it."""
 
     def publish(self, key: str, value: bytes) -> None:
-        """Publish one message. On return it is as safe as the broker makes anything.
+        """Publish one message. When this returns, the message is as safe as the broker can make it.
 
         Messages of one key go to one partition, in the order of the calls.
 
         Raises:
-            OSError: nobody knows whether the message is there. Publish it again before any other of its key; it may be
-                there twice then.
+            OSError: it is unknown whether the broker has the message. Publish it again before any other of its key.
+                The broker may then have it twice.
         """
         ...
 
@@ -162,30 +162,30 @@ class Publisher(Protocol):
 
 
 class Subscription(Protocol):
-    """The way out of a broker for the consumers of one sink, each partition to one of them at a time.
+    """The way out of a broker for the consumers of one sink. Each partition goes to one of them at a time.
 
-    One thread calls it.
+    Only one thread calls it.
     """
 
     def wait_for_assignment(self, stop: threading.Event) -> bool:
         """Wait until this consumer has partitions: some, or all of them if it is exclusive.
 
-        Reading begins at the last offset of `resume_at`, or at the first message that is kept if there is none. If
-        another consumer has the partitions, one WARNING says so.
+        Reading begins at the last offset of `resume_at`. If there is none, it begins at the first message that the
+        broker still has. If another consumer has the partitions, one WARNING says so.
 
         Returns:
-            False when `stop` was set before.
+            False if `stop` was set first.
         """
         ...
 
     def poll(self, timeout_s: float, *, is_full: bool) -> Sequence[Message]:
-        """The next messages, ascending within each partition; none when none came in time.
+        """The next messages, ascending within each partition; empty if none came in time.
 
-        It must be called every few seconds, or the broker takes the consumer for dead.
+        Call it every few seconds, or the broker will think that the consumer is dead.
 
         Args:
             timeout_s: how long to wait for the first.
-            is_full: return none, because the caller has enough; only keep the assignment.
+            is_full: return nothing, because the caller has enough; only keep the assignment.
 
         Raises:
             AssignmentLostError: this consumer no longer has the partitions that `wait_for_assignment` waited for.
@@ -194,11 +194,11 @@ class Subscription(Protocol):
         ...
 
     def rewind(self, partition: int) -> None:
-        """Read again from the first message that the broker has kept."""
+        """Read again from the first message that the broker still has."""
         ...
 
     def resume_at(self, partition: int, offset: int) -> None:
-        """Tell the broker where the next consumer may begin; a hint, which may be lost.
+        """Tell the broker where the next consumer may begin. This is a hint and may be lost.
 
         Raises:
             OSError, AssignmentLostError: as `poll`.
@@ -206,7 +206,7 @@ class Subscription(Protocol):
         ...
 
     def lag(self) -> int:
-        """How many messages of its partitions it has not returned yet, as far as is known."""
+        """How many messages of its partitions `poll` has not returned yet, as far as is known."""
         ...
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from footfall.queue.sink import LOST, Sink
 POLL_S: Final = 0.05
 """How long to wait before looking at an empty queue again."""
 GATHER_S: Final = 0.1
-"""The time from one write to the next: a few large writes cost less than many small ones, and /stats stays fresh."""
+"""The time from one write to the next. A few large writes cost less than many small ones, and /stats stays fresh."""
 IDLE_WRITE_S: Final = 1.0
 """How often an idle sink gets an empty write, so that it can do its upkeep."""
 RETRY_S: Final = 1.0
@@ -33,13 +33,13 @@ def consume(
     tracing: Tracing = OFF,
     gather_s: float = GATHER_S,
 ) -> None:
-    """Write to the sink whenever the queue assigns something to this consumer, until `stop` is set.
+    """Write to the sink while the queue assigns something to this consumer, until `stop` is set.
 
     Args:
         feed: the queue; the caller closes it.
-        open_sink: opens the sink, for each assignment anew.
+        open_sink: opens the sink; called for each assignment.
         stop: set when the consumer is to stop.
-        on_assigned: called when the sink is open and knows its position.
+        on_assigned: called as soon as the sink is open and knows its position.
         tracing: makes a span for each write.
         gather_s: the time from one write to the next, seconds.
 
@@ -69,7 +69,7 @@ def consume(
 
 
 class Consumer:
-    """The loop itself; it needs a thread of its own, and a feed and a sink that nobody else uses."""
+    """The loop itself. It needs a thread of its own, and a feed and a sink that nothing else uses."""
 
     def __init__(self, feed: Feed, sink: Sink, tracing: Tracing = OFF, gather_s: float = GATHER_S) -> None:
         self._feed = feed
@@ -81,7 +81,7 @@ class Consumer:
         self._failing_since = 0.0
 
     def resume(self) -> bool:
-        """Let the sink find its position; return whether it could. `run` does this if it has not been done.
+        """Let the sink find its position, and return whether it could. `run` does this first if nobody has.
 
         Raises:
             DamagedFileError: as `run`.

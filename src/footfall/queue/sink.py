@@ -12,67 +12,69 @@ from footfall.queue.base import Batch, Progress, SinkReport
 VISIT_LOG = "visit_log"
 DATABASE = "database"
 SINKS = (VISIT_LOG, DATABASE)
-"""Every sink there is, by the name it has in the ledger. A queue keeps a batch until each of them has passed it."""
+"""All sinks, by their names in the ledger. A queue keeps a batch until every sink has passed it."""
 
 UNREADABLE = "unreadable"
-"""Why every sink skips the entries of a batch that the disk has damaged."""
+"""The reason to skip the entries of a batch that the disk has damaged; the same in every sink."""
 LOST = "lost"
-"""Why a sink skips entries that it never got, and will not: the disk has damaged the queue, or the sink's own state."""
+"""The reason for entries that a sink will never get, because the disk has damaged the queue or the sink's state."""
 DUPLICATE = "duplicate"
-"""Why a sink that counts events skips one whose `event_id` it has."""
+"""The reason to skip an event whose `event_id` the sink has already."""
 CONFLICT = "conflict"
-"""The same, where the one that it has came from another address: that client moved, or somebody guessed the id."""
+"""Like `DUPLICATE`, but the first came from another address: the client moved, or somebody guessed the id."""
 
 
 class Sink(Protocol):
     """Takes batches and keeps its position together with its output.
 
-    One thread of one process calls `write`; whoever builds a sink holds its lock. `progress` may be called from that
-    thread alone, too. After an exception from `write` either all of the call is in the output or none of it counts:
-    the caller asks `progress` again and goes on from there, on the same object or on a new one.
+    Only one thread of one process calls `write` and `progress`. Whoever builds a sink holds its lock. After an
+    exception from `write`, either everything from that call is in the output, or nothing of it counts. The caller asks
+    `progress` again and continues from there, with the same object or a new one.
     """
 
     name: str
 
     def progress(self) -> Mapping[str, Progress]:
-        """Where it stands, by source, as its durable state says."""
+        """The sink's position by source, as its durable state has it."""
         ...
 
     def mark(self) -> str:
-        """Where the output ends, in words of its own: kept by the queue, should the sink's own state be lost."""
+        """Where the output ends, in a form of the sink's own. The queue keeps it in case the sink's state is lost."""
         ...
 
     def resume(self, source: str, report: SinkReport | None, read: Callable[[int], Sequence[Batch]]) -> None:
-        """Before the first `write`: find out what of a source is in the output, though the state may not say so.
+        """Find out which batches of a source are in the output, even if the state does not say so.
+
+        Call it before the first `write`.
 
         Args:
-            source: the queue's.
-            report: what the queue knows of this sink.
-            read: the queue's next batches after a sequence; none at the end.
+            source: the queue's source.
+            report: this sink's last report to the queue; None if there was none.
+            read: returns the queue's next batches after a sequence; none at the end.
 
         Raises:
-            OSError, DamagedFileError: as `write`. After an OSError it is to be called again.
+            OSError, DamagedFileError: as `write`. After an OSError, call it again.
         """
         ...
 
     def write(self, batches: Sequence[Batch]) -> None:
-        """Bring `batches`, ascending within each source, into the output and move the position, as one step.
+        """Write `batches`, ascending within each source, to the output and move the position, in one step.
 
-        A batch at or before the position is passed over: it is in the output already.
+        A batch at or before the position is left out, because it is in the output already.
 
         Raises:
             OSError: the output can't be written now; try again later.
-            DamagedFileError: going on would not be safe.
+            DamagedFileError: it would not be safe to go on.
         """
         ...
 
     def close(self) -> None:
-        """Let go of files and locks; all that was written is safe before this, too."""
+        """Release files and locks. What was written is safe without this call, too."""
         ...
 
 
 def past(batches: Sequence[Batch], positions: Mapping[str, Progress]) -> list[Batch]:
-    """Those of `batches` that are past the positions, each once."""
+    """The batches that are past the positions, without repeats."""
     reached = {source: progress.sequence for source, progress in positions.items()}
     fresh = []
     for batch in batches:
@@ -83,15 +85,15 @@ def past(batches: Sequence[Batch], positions: Mapping[str, Progress]) -> list[Ba
 
 
 def missed_before(batch: Batch, progress: Progress) -> int:
-    """How many entries came before a batch that a sink with that progress has not dealt with: they are `LOST`."""
+    """How many entries before a batch a sink with that progress has not dealt with. They are `LOST`."""
     return max(0, batch.before - progress.dealt_with)
 
 
 def entries_of(batch: Batch) -> list[Entry] | None:
-    """What is in a batch; None where the disk has damaged it, and its entries are to be skipped as `UNREADABLE`.
+    """The entries of a batch. None if the disk has damaged it; skip its entries as `UNREADABLE` then.
 
     Raises:
-        DamagedFileError: the bytes are those that were committed, but not by a Footfall that this one understands.
+        DamagedFileError: the bytes are undamaged, but this version of Footfall does not understand them.
     """
     if batch.is_damaged:
         return None
@@ -102,7 +104,7 @@ def entries_of(batch: Batch) -> list[Entry] | None:
 
 
 def unreadable(batch: Batch, error: msgspec.DecodeError) -> DamagedFileError:
-    """What to raise for a batch whose bytes are those that were committed, and yet are no entries."""
+    """The error for a batch whose bytes are undamaged but can't be decoded."""
     return DamagedFileError(
         f"batch {batch.sequence} of queue {batch.source} can't be read: {error}. Did a newer Footfall write it?"
     )
