@@ -1,21 +1,21 @@
-"""What a hit or an event means: which site, page and visitor, where they came from, and with what.
+"""Makes a row of a hit or an event: its site, page and visitor, where the visitor came from, and with what device.
 
-Nothing here reads or writes anything, so a new version with better rules can make the database again from old batches.
+Nothing here reads or writes anything. So a new version with better rules can make the database again from old batches.
 
-- **Time**: the one given, as it was sent. Without one, the second in which the entry was received: the visits log has
-  that to 100 ns, and would lead from each row to an address.
+- **Time**: the one given, as it was sent. Without one, the second in which the entry was received, and no more: the
+  visits log has the time to 100 ns, so a precise one would lead from each row to an address.
 - **Site**: the one given; for a hit without one, the host of its referrer, which is the page that shows the image.
-- **Path**: the page (`footfall.database.page`) that the path given names; for a hit without one, the referrer's page;
-  `/` for any other page view, and the empty text for an event of another type, which need not belong to a page.
+- **Path**: the page (`footfall.database.page`) that the given path names. Without one: for a hit, the referrer's page;
+  for any other page view, `/`; for an event of another type, the empty text, because it may belong to no page.
 - **Campaign**: what the query of the page's address says (`utm_source` and its like).
-- **Visitor**: 128 bits. With a user id, a hash of site and user id, so that it holds for as long as the id does.
-  Without one, a hash of site, address and user agent, keyed with a secret salt that holds for one UTC day. The numbers
-  of two sites, and without a user id those of two days, have nothing in common. The address goes nowhere else.
-- **Referrer**: as it was sent, up to its query, where reset tokens and mail addresses travel.
-- **Source**: the name of the site that led here (see `_SOURCES`), or its host without `www.`; nothing for a visit
-  without a referrer, or from the same site. The image has none: the referrer that a browser sends with it is the page
+- **Visitor**: a number of 128 bits. With a user id, it is a hash of site and user id, and lasts as long as the id does.
+  Without one, it is a hash of site, address and user agent, keyed with a secret salt of the UTC day. A visitor's
+  numbers on two sites have nothing in common, nor, without a user id, those on two days. Nothing else uses the address.
+- **Referrer**: as it was sent, up to its query, because a query may hold reset tokens and mail addresses.
+- **Source**: the name of the site that led here (see `_SOURCES`), or its host without `www.`. A visit without a
+  referrer, or from the same site, has none. Nor has the image: the referrer that a browser sends with it is the page
   that shows it, never the page before.
-- **Browser, system, device**: as ua-parser (https://github.com/ua-parser/uap-core) names the families.
+- **Browser, system, device**: the families as ua-parser (https://github.com/ua-parser/uap-core) names them.
 """
 
 from collections.abc import Mapping
@@ -43,12 +43,12 @@ from footfall.referrer import host_in, text_of, without_query
 from footfall.settings import DatabaseSettings
 
 SALT_BYTES: Final = 16
-"""As long as the hash it keys."""
+"""The length of the hash that a salt keys."""
 
 _DAY_US: Final = 24 * 60 * 60 * 1_000_000
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - databases hold UTC without saying so
 _pack: Final = msgspec.msgpack.Encoder().encode
-"""Keeps fields apart, so that no two visitors are hashed from the same bytes."""
+"""MessagePack keeps fields apart, so that no two visitors are hashed from the same bytes."""
 
 _SOURCES: Final = {
     "baidu.com": "Baidu",
@@ -92,7 +92,7 @@ _SOURCES: Final = {
     "youtu.be": "YouTube",
     "youtube.com": "YouTube",
 }
-"""Names of well-known hosts and all below them; Android apps name themselves as `android-app://com.example`."""
+"""The names of well-known hosts and of all hosts below them. Android apps send `android-app://com.example`."""
 
 _DEEPEST_SOURCE: Final = max(host.count(".") + 1 for host in _SOURCES)
 
@@ -102,7 +102,7 @@ _SOURCES_IN_ALL_COUNTRIES: Final = {
     "yahoo": "Yahoo",
     "yandex": "Yandex",
 }
-"""Names of those who have a domain in each country: `google.de`, `google.co.uk`, `google.com.br`."""
+"""The names of sites with a domain in each country: `google.de`, `google.co.uk`, `google.com.br`."""
 
 _DESKTOP_SYSTEMS: Final = frozenset(
     {
@@ -163,12 +163,12 @@ class Skip(StrEnum):
 
 
 def enrich(entry: Entry, salts: Mapping[int, bytes], settings: DatabaseSettings = DatabaseSettings()) -> Row | Skip:
-    """What `entry` is in a database, or why it has no place there.
+    """The row of `entry`, or why it has none.
 
     Args:
         entry: as it came out of the queue.
-        salts: the secret of each UTC day, counted in days since 1970; `SALT_BYTES` long.
-        settings: what is kept of a path and of a referrer.
+        salts: the secret of each UTC day, by days since 1970; each has `SALT_BYTES`.
+        settings: say what is kept of a path and of a referrer.
     """
     occurred_us = entry.received_ns // 1_000_000_000 * 1_000_000
     user_id = entry.user_id
@@ -224,20 +224,20 @@ def enrich(entry: Entry, salts: Mapping[int, bytes], settings: DatabaseSettings 
 
 
 def _site_and_path(hit: Hit, referrer: str) -> tuple[str, str]:
-    """What a hit does not name is told by the page that shows the image: its referrer."""
+    """The site and path of a hit. What it does not name comes from its referrer, the page that shows the image."""
     host = "" if hit.site_id and hit.path else host_in(referrer)
     return hit.site_id or host, hit.path or (referrer if host else "/")
 
 
 def _campaign(path: str, referrer: str, host: str | None) -> Campaign:
-    """That of the page's address, which for the image is its referrer, too."""
+    """The campaign in the page's address. For the image, the referrer is that page's address, too."""
     campaign = campaign_of(path)
     return campaign_of(referrer) if campaign is NO_CAMPAIGN and host is None else campaign
 
 
 @lru_cache(maxsize=2_048)
 def source_of(referrer: str, site_id: str, host: str = "") -> str | None:
-    """Who led to a page of `site_id`, on `host` where that is known; None for the same site, or without a host."""
+    """The source of a visit to `site_id`, on `host` if known. None for the same site or a referrer without a host."""
     source = host_in(referrer)
     if not source or source.removeprefix("www.") in {_bare(site_id), _bare(host)}:
         return None

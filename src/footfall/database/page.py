@@ -1,12 +1,12 @@
-"""Which page a path names: one page, one path, whether a hit, an event or a line of an imported log says it.
+"""Which page a path names. A page has one path, whether a hit, an event or a line of an imported log names it.
 
 A client may write a page as `/pricing`, `pricing`, `/pricing?ref=mail#team` or `https://example.com/pricing`. All of
 these are `/pricing`: scheme, host, query and fragment are left off, and a path begins with `/`. With
-`database.path_queries` = `keep` the query stays, for sites whose pages are told apart by it, as in `/item?id=7`; but
-not its campaign parameters (`utm_source` and its like), which say how somebody came to the page and not which one it
-is. They have columns of their own.
+`database.path_queries` = `keep` the query stays, for sites that tell pages apart by it, as in `/item?id=7`. Campaign
+parameters (`utm_source` and its like) are left off even then, because they say how somebody came to the page, not which
+page it is. They have columns of their own.
 
-Letters, percent-encoding and a slash at the end stay as they are: to a server these may be different pages.
+Upper and lower case, percent-encoding and a slash at the end stay as they are: to a server, such paths may differ.
 """
 
 import re
@@ -18,7 +18,7 @@ _ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _CAMPAIGN: Final = "utm_"
 _CAMPAIGN_PARAMETERS: Final = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
 _MAX_CAMPAIGN: Final = 255
-"""Characters of one parameter."""
+"""How many characters of one parameter are kept."""
 
 Campaign = tuple[str | None, str | None, str | None, str | None, str | None]
 """The parameters `utm_source`, `utm_medium`, `utm_campaign`, `utm_term` and `utm_content`."""
@@ -26,7 +26,7 @@ NO_CAMPAIGN: Final[Campaign] = (None, None, None, None, None)
 
 
 def page_of(path: str, *, keep_query: bool) -> str:
-    """The page that a path or an address names; `/` where it names none."""
+    """The page that a path or an address names; `/` if it names none."""
     rest = path.strip()
     if not rest.startswith("/") and (origin := _ORIGIN.match(rest)):
         rest = rest[origin.end() :]
@@ -40,7 +40,7 @@ def page_of(path: str, *, keep_query: bool) -> str:
 
 
 def campaign_of(address: str) -> Campaign:
-    """What the query of an address or a path says of the campaign that led there; of a repeated parameter the first."""
+    """The campaign in the query of an address or a path. If a parameter is repeated, the first one counts."""
     query = address.partition("#")[0].partition("?")[2]
     if _CAMPAIGN not in query.lower():
         return NO_CAMPAIGN

@@ -1,4 +1,4 @@
-"""What a batch comes to in a database: its rows, and what it adds to the account."""
+"""Makes the rows of a batch, and counts what it adds to the account."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ from footfall.rate_limit import sender_of
 from footfall.settings import DatabaseSettings
 
 DUPLICATE_AGE: Final = timedelta(hours=24)
-"""An `event_id` that comes again within this counts once."""
+"""An `event_id` that comes again within this time counts once."""
 
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - databases hold UTC without saying so
 
@@ -26,9 +26,9 @@ class SeenId(NamedTuple):
     """What is kept of an event that had an id.
 
     Attributes:
-        received_at: the second in which it came.
-        sender: a hash of the address it came from, keyed with the salt of the day of its receipt; 0 where that is not
-            known. So once the salt is forgotten, nobody can tell the address.
+        received_at: the second in which the event was received.
+        sender: a hash of the address that sent it, keyed with the salt of the day of receipt. Once that salt is
+            forgotten, nobody can find out the address. 0 if the sender is not known.
     """
 
     received_at: datetime
@@ -39,20 +39,20 @@ NO_ID: Final = (0, SeenId(_EPOCH, 0))
 
 
 class SeenIds:
-    """Tells an event that is sent again from a new one.
+    """Tells repeated events from new ones.
 
     Attributes:
-        new: what is to be kept of events that were not known before, by their keys.
+        new: what to keep of the events that are new, by their keys.
     """
 
     def __init__(self, known: Mapping[int, SeenId], salts: Mapping[int, bytes]) -> None:
-        """Start with what the database knows of each key, the last time that it counted; `salts` as for `enrich`."""
+        """`known` is what the database has of each key, of the last event that counted; `salts` is as for `enrich`."""
         self._known = dict(known)
         self._salts = salts
         self.new: dict[int, SeenId] = {}
 
     def reason_against(self, key: int, event: Event) -> str | None:
-        """Why an event is not new: one with that key was received within 24 hours of it. If it is new, note it."""
+        """Why an event is not new, or None. It is new, and noted, if none with its key came within 24 hours of it."""
         received_at = _received_at(event)
         known = self._known.get(key)
         if known is not None and abs(received_at - known.received_at) < DUPLICATE_AGE:
@@ -64,17 +64,16 @@ class SeenIds:
     def _sender_of(self, event: Event, moment: datetime) -> int:
         sender = b"" if event.address is None else sender_of(event.address).encode()
         digest = blake2b(sender, key=self._salts[(moment - _EPOCH).days], digest_size=8).digest()
-        return int.from_bytes(digest) >> 1 or 1  # signed in DuckDB; 0 says that it is not known
+        return int.from_bytes(digest) >> 1 or 1  # signed in DuckDB; 0 means that it is not known
 
 
 class BatchRows(msgspec.Struct):
-    """What a batch comes to.
+    """What a batch adds to a database.
 
     Attributes:
-        rows: those to be added.
-        ids: for each row the key that tells its event when it is sent again, and what is kept of it; `NO_ID` where it
-            has no `event_id`.
-        progress: where the sink stands with them.
+        rows: the rows to add.
+        ids: for each row, the key of its event's id and what is kept of the event; `NO_ID` if it has no `event_id`.
+        progress: the sink's progress once they are added.
     """
 
     rows: list[Row]
@@ -91,14 +90,14 @@ def rows_of(
     *,
     settings: DatabaseSettings = DatabaseSettings(),
 ) -> BatchRows:
-    """What a batch comes to in a database that stands at `before`.
+    """What a batch adds to a database whose progress is `before`.
 
     Args:
-        batch: past `before`.
-        entries: what is in it (`entries_of`).
+        batch: a batch past `before`.
+        entries: its entries (`entries_of`).
         before: the sink's progress in the batch's source.
         salts: as for `enrich`.
-        seen: what is known of event ids.
+        seen: the event ids that are known.
         settings: as for `enrich`.
     """
     rows: list[Row] = []
@@ -128,9 +127,9 @@ def rows_of(
 
 
 def keys_in(batches: Iterable[Iterable[Entry] | None]) -> dict[int, datetime]:
-    """The keys of all events in `batches` that have an id, and when they were received, the last where there are more.
+    """The keys of all events in `batches` that have an id, and when each was received; of repeated keys, the last time.
 
-    A key is a signed number of 128 bits, the hash of site and id.
+    A key is a hash of site and id, as a signed number of 128 bits.
     """
     return {
         _key_of(entry): _received_at(entry)
@@ -146,5 +145,5 @@ def _key_of(event: Event) -> int:
 
 
 def _received_at(event: Event) -> datetime:
-    """To the second, as all that a database keeps of it."""
+    """When it was received, to the second. A database keeps no more than that."""
     return _EPOCH + timedelta(seconds=event.received_ns // 1_000_000_000)

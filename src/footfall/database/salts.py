@@ -1,8 +1,8 @@
-"""The secrets that tell a day's visitors apart: which days have one, and how long it is kept.
+"""The salts: the secrets that key a day's visitor numbers. Says which days have one, and how long it is kept.
 
-A day around today has a secret of its own. All other days, of which a client may name three million, share one: the
-salt of such a day is a keyed hash of the day's number. So what a stranger can have stored is a handful of secrets, each
-of which is forgotten 48 hours after it was made, whichever day it is for.
+Each day around today has a secret of its own. All other days share one, because a client may name three million of
+them. The salt of such a day is a hash of the day's number, keyed with that secret. So a stranger can make the database
+store only a handful of secrets. Each is forgotten 48 hours after it was made, whichever day it is for.
 """
 
 import time
@@ -17,26 +17,26 @@ from footfall.database.enrich import SALT_BYTES
 SALT_AGE: Final = timedelta(hours=48)
 """How long a salt is kept: its own day, and one more for events that come late."""
 JUMP: Final = timedelta(minutes=1)
-"""A clock that moves this much more or less than time did was set."""
+"""If the clock has moved this much more or less than time has, somebody has set it."""
 
 OTHER_DAYS: Final = (date.max - date(1970, 1, 1)).days
-"""The day that the shared secret is stored under; no event is of it."""
+"""The day under which the shared secret is stored. No event is on that day."""
 
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - databases hold UTC without saying so
 _NEAR: Final = range(-2, 2)
-"""Days from today: those for which events come late, and those that a client's clock is ahead by."""
+"""The days around today, counted from it: some events come late, and some clients' clocks are ahead."""
 
 
 def running_time() -> float:
-    """Seconds that no one sets. Unlike `time.monotonic` they go on while the machine sleeps, as the clock does."""
+    """Seconds of a clock that nobody can set. Unlike `time.monotonic`, it also runs while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Steadiness:
-    """Whether the clock can be believed about ages.
+    """Says whether the clock can be trusted to tell the age of a salt.
 
-    A clock that is set ten days ahead by mistake, and back, must not make today's salt look old: the visitors of the
-    day would count twice. So after a jump nothing is forgotten for as long as a salt is kept.
+    If the clock is set ten days ahead by mistake, and back, today's salt must not look old: with a new salt, the day's
+    visitors would count twice. So after a jump, no salt is forgotten for `SALT_AGE`.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -45,7 +45,7 @@ class Steadiness:
         self._jumped_at: float | None = None
 
     def holds(self, now: datetime) -> bool:
-        """Ask about once a second with the clock's time."""
+        """Whether the clock can be trusted now. Call it about once a second, with the clock's time."""
         monotonic = self._monotonic()
         if self._last is not None:
             last_now, last_monotonic = self._last
@@ -56,7 +56,7 @@ class Steadiness:
 
 
 class Salts(dict[int, bytes]):
-    """Salts by day, counted from 1970. One that is asked for is looked up, or made.
+    """Salts by day, in days since 1970. A salt is looked up or made when it is first asked for.
 
     Args:
         now: the clock's time, UTC.
@@ -77,10 +77,10 @@ class Salts(dict[int, bytes]):
 
     @abstractmethod
     def _find(self, day: int) -> bytes:
-        """Add the stored salt of a day to this mapping, or make one; return it."""
+        """Find the stored salt of a day, or make one; add it to this mapping and return it."""
 
     def drop_derived(self) -> None:
-        """Forget the salts that are not stored; call between two writes."""
+        """Forget the salts that are not stored. Call this between two writes."""
         for day in self._derived:
             del self[day]
         self._derived.clear()

@@ -1,5 +1,6 @@
 """How a service is doing, and who may know.
 
-`service` answers for health, `readiness`, the `ledger` and the `metrics`. `access` decides who may read reports: who
-has the token, or else the user that runs Footfall (`local`), told by `socket_owner`. `refusals` counts everybody else.
+`service` answers questions about health, `readiness`, the `ledger` and the `metrics`. `access` decides who may read
+reports: whoever has the token, or, if none is set, the user that runs Footfall. `local` recognises that user with the
+help of `socket_owner`. `refusals` counts the requests that were refused.
 """

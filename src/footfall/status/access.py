@@ -1,4 +1,4 @@
-"""Who may read reports: whoever has the token, or, where none is set, the user of this machine that runs Footfall."""
+"""Decides who may read reports: whoever has the token, or, if none is set, the user that runs Footfall here."""
 
 import hmac
 import ipaddress
@@ -15,19 +15,19 @@ from footfall.status.refusals import RefusalCounts
 
 REQUESTS_PER_S: Final = 20
 REQUESTS_BURST: Final = 200
-"""For one address; a page asks a dozen questions at once, and a person opens a few pages."""
+"""How many requests of one address are answered: a page sends a dozen at once, and a person opens a few pages."""
 GUESSES_PER_S: Final = 1
 GUESSES_BURST: Final = 20
-"""Wrong tokens of one address, before a token of it is not looked at any more."""
+"""How many wrong tokens one address may send before no token of its is checked any more."""
 DELAY_S: Final = 1.0
-"""Before a wrong token is answered."""
+"""How long a wrong token waits for its answer."""
 MAX_DELAYED: Final = 100
-"""Answers of a process that wait so long; beyond it they don't wait, or they would hold its memory."""
+"""How many answers of a process may wait. More don't wait, because they would take up its memory."""
 _LOGGED_EVERY_S: Final = 60
-"""For one address."""
+"""How often wrong tokens of one address are logged."""
 _LOGGED_PER_S: Final = 1 / 6
 _LOGGED_BURST: Final = 20
-"""For all of them together."""
+"""The limit for all addresses together."""
 _MAX_LOGGED: Final = 1_000
 
 _OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
@@ -38,12 +38,12 @@ _log = logging.getLogger(__name__)
 
 
 class Refusal(NamedTuple):
-    """Why a request for a report is not answered.
+    """Why a request for a report is refused.
 
     Attributes:
-        problem: what to say; its `reason` is one of `footfall.status.refusals.REASONS`.
-        headers: what goes with it.
-        delay_s: how long to wait before saying it.
+        problem: the answer; its `reason` is one of `footfall.status.refusals.REASONS`.
+        headers: the headers of the answer.
+        delay_s: how long to wait before sending it, seconds.
     """
 
     problem: Problem
@@ -75,19 +75,20 @@ def _peer(peer: str | None, _forwarded: bytes | None) -> str | None:
 
 
 class ReportAccess:
-    """Decides on each request for a report; anything that is not known to be harmless counts as one.
+    """Decides on each request for a report. Any request that is not known to be harmless counts as one.
 
-    Health and readiness are open to all. With a token the documentation is, too: it holds no data, and a browser that
-    opens it sends no token. All methods are for one thread.
+    Health and readiness are open to all. If a token is set, the documentation is open, too: it holds no data, and a
+    browser that opens it sends no token. Only one thread may call the methods.
 
-    Limits are by address, and those of private networks have none: behind a proxy that `collector.trusted_proxies` does
-    not name, all the world has such an address, and one stranger could keep out everybody else.
+    Each address has its own limits, but addresses of private networks have none. Behind a proxy that
+    `collector.trusted_proxies` does not name, all requests have such an address, so one stranger could keep out
+    everybody else.
 
     Args:
-        token: `reporting.token`; None where it is not set.
-        address_of: whose request it is, by the peer's address and `X-Forwarded-For`.
-        refusals: where what is refused is counted.
-        writer: the number of this process among those that count there.
+        token: `reporting.token`; None if it is not set.
+        address_of: finds the client's address from the peer's address and `X-Forwarded-For`.
+        refusals: counts what is refused.
+        writer: the number of this process among those that count in `refusals`.
         clock: seconds, never going back.
     """
 
@@ -113,8 +114,8 @@ class ReportAccess:
         """Why a request must not be answered (401, 403 or 429), or None. A refusal is counted.
 
         Args:
-            path: what is asked for.
-            headers: by lower-case names; of a repeated one, the values joined by commas.
+            path: the path of the request.
+            headers: by lower-case names; the values of a repeated one are joined by commas.
             origin: where the request came from.
         """
         refusal = self._refusal(path, headers, origin)
@@ -124,7 +125,7 @@ class ReportAccess:
         return refusal
 
     def has_token(self, headers: Mapping[bytes, bytes], address: str | None) -> bool:
-        """Whether a request of `address` holds the token; if none is set, none does. Wrong ones are limited as ever."""
+        """Whether a request of `address` has the token; never if none is set. Wrong tokens count for the limit."""
         return self._token is not None and self._check_token(self._token, headers, address) is None
 
     def _refusal(self, path: str, headers: Mapping[bytes, bytes], origin: Origin) -> Refusal | None:
@@ -156,7 +157,7 @@ class ReportAccess:
 
 
 def _limited(address: str | None) -> str | None:
-    """Whose limit counts for an address; None if none does."""
+    """The address to limit, or None for an address without limits."""
     return None if address is None or ipaddress.ip_address(address.partition("%")[0]).is_private else address
 
 

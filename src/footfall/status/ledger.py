@@ -10,7 +10,7 @@ class SinkLedger(Struct, frozen=True):
 
     Attributes:
         written: entries in its output.
-        skipped: entries that have no place there, by reason.
+        skipped: entries that have no place in it, by reason.
         pending: entries that the sink has not dealt with yet.
     """
 
@@ -23,7 +23,7 @@ class Ledger(Struct, frozen=True):
     """The account of everything: for each sink, received = written + skipped + pending.
 
     Attributes:
-        received: hits and events that are in the queue for good.
+        received: hits and events that were committed to the queue.
         refused: requests that were not recorded, by reason.
         sinks: the accounts of the sinks, by name.
     """
@@ -34,7 +34,7 @@ class Ledger(Struct, frozen=True):
 
 
 def ledger_of(state: QueueState, sinks: tuple[str, ...]) -> Ledger:
-    """The ledger of one moment, with an account for each of `sinks`."""
+    """The ledger of a queue's state, with an account for each of `sinks`."""
     accounts = {}
     for name in sinks:
         report = state.sinks.get(name)

@@ -1,4 +1,4 @@
-"""Whether a request is plainly from this machine's own user, and from nobody who reaches it through something else."""
+"""Recognises a request that plainly comes from the user that runs Footfall, on this machine and through no proxy."""
 
 import ipaddress
 import os
@@ -56,9 +56,9 @@ class Origin(NamedTuple):
     """Where a request came from.
 
     Attributes:
-        version: of HTTP, as in `1.1`.
-        peer: the client's end of the connection; None where it is not TCP.
-        here: our end of it.
+        version: the version of HTTP, as in `1.1`.
+        peer: the client's end of the connection; None if it is not TCP.
+        here: our end of the connection; None if it is not TCP.
     """
 
     version: str
@@ -69,18 +69,20 @@ class Origin(NamedTuple):
 def is_local(
     headers: Mapping[bytes, bytes], origin: Origin, owner_of: Callable[[TcpEnd, TcpEnd], int | None] = socket_owner
 ) -> bool:
-    """Whether the user that runs this process, or root, asks from this machine, without anybody in between.
+    """Whether the user that runs this process, or root, sends the request from this machine, with nothing in between.
 
-    A connection over loopback does not tell that: a proxy on this machine brings in strangers, by default without any
-    header that says so, and a page from anywhere can point its own name at 127.0.0.1 (DNS rebinding). So all that tells
-    of a proxy is refused, HTTP/1.0 included, which nginx spoke to servers until 1.29.7 and no client does; and what no
-    request can hide: the other end of the connection must be a socket of this user or root. Proxies run as users of
-    their own. What is not seen through is a forwarder of raw bytes that runs as this very user, or as root.
+    A connection over loopback does not prove that. A proxy on this machine brings in strangers, by default without any
+    header that says so. And a page from anywhere can point its own name at 127.0.0.1 (DNS rebinding). So every sign of
+    a proxy is refused. HTTP/1.0 is one: nginx spoke it to servers before 1.29.7, and no client does.
+
+    One thing no request can hide: the other end of the connection must be a socket of this user or of root. Proxies run
+    as users of their own. A forwarder of raw bytes that runs as this very user, or as root, is not recognised.
 
     Args:
         headers: by lower-case names.
         origin: where the request came from.
-        owner_of: who holds a connected socket; None where that can't be told, which is as good as a stranger.
+        owner_of: finds the user that holds a connected socket. It returns None if that is unknown, and the request
+            then counts as a stranger's.
     """
     if origin.version != "1.1" or origin.peer is None or origin.here is None:
         return False
@@ -92,7 +94,7 @@ def is_local(
 
 
 def tells_of_proxy(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a header, by its lower-case name, is one that proxies add."""
+    """Whether any of the headers, by lower-case names, is one that proxies add."""
     return any(name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIXES) for name in headers)
 
 

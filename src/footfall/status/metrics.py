@@ -23,7 +23,7 @@ class Metrics:
     Args:
         state: reads the queue's state.
         sinks: the sinks that the ledger has accounts for.
-        refusals: of reports; None where another process counts them.
+        refusals: counts refused requests for reports; None if another process counts them.
     """
 
     def __init__(self, state: Callable[[], QueueState], sinks: tuple[str, ...], refusals: RefusalCounts | None) -> None:
@@ -38,7 +38,7 @@ class Metrics:
 
 
 class _QueueMetrics(Collector):
-    """Metrics of one reading of the queue's state, so that they agree with the ledger."""
+    """Metrics that are all made from one reading of the queue's state, so that they agree with the ledger."""
 
     def __init__(self, state: Callable[[], QueueState], sinks: tuple[str, ...]) -> None:
         self._state = state
@@ -69,7 +69,7 @@ def _of_ledger(ledger: Ledger) -> Iterator[Metric]:
 
 
 def _of_lag(state: QueueState) -> Iterator[Metric]:
-    """The relay has a lag, too, though no account in the ledger where there is a sink."""
+    """The lag of each sink, and of the relay, even where the ledger has no account for it."""
     batches = GaugeMetricFamily(telemetry.SINK_LAG_BATCHES, "Batches not dealt with yet.", labels=["sink"])
     seconds = GaugeMetricFamily(
         telemetry.SINK_LAG_SECONDS, "Age of the oldest batch not dealt with yet.", labels=["sink"]

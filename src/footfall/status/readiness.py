@@ -6,10 +6,10 @@ from typing import Final
 from msgspec import Struct
 
 READY: Final = "ready"
-"""What is said of a role that can do its work."""
+"""The state of a role that can do its work."""
 
 Check = Callable[[], str | None]
-"""Why a role can't do its work now, or None."""
+"""Returns why a role can't do its work now, or None if it can."""
 
 
 class Readiness(Struct, frozen=True):
@@ -17,7 +17,7 @@ class Readiness(Struct, frozen=True):
 
     Attributes:
         status: `ready` or `not ready`.
-        roles: if all are ready, `ready` for each of them; else those that are not, and why.
+        roles: if all roles are ready, `ready` for each; otherwise, only those that are not ready, each with the reason.
     """
 
     status: str
@@ -30,7 +30,7 @@ class Readiness(Struct, frozen=True):
 
 
 def readiness_of(checks: Mapping[str, Check]) -> Readiness:
-    """Run the check of each role."""
+    """Run the check of each role, and return the result."""
     reasons = {role: reason for role, check in checks.items() if (reason := check()) is not None}
     if reasons:
         return Readiness("not ready", reasons)

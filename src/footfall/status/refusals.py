@@ -1,4 +1,4 @@
-"""How many requests for reports were refused, counted by several processes of one service together."""
+"""Counts refused requests for reports, over all processes of one service."""
 
 import mmap
 from typing import Final
@@ -9,10 +9,10 @@ _BYTES_EACH: Final = 8
 
 
 class RefusalCounts:
-    """Counts by reason, in memory that a process shares with all that it forks.
+    """Counts by reason, in memory that a process shares with the processes that it forks.
 
-    Each writer has counts of its own, so that nobody waits for anybody, and a writer that is killed holds up nobody.
-    They begin at zero when the service starts, and go on where they were when one of its processes starts again.
+    Each writer has its own counts. So no writer waits for another, and a writer that is killed blocks nobody. Counts
+    begin at zero when the service starts. They are kept when one of its processes is restarted.
 
     Args:
         writers: how many processes count.
@@ -22,9 +22,9 @@ class RefusalCounts:
         self._counts = memoryview(mmap.mmap(-1, writers * len(REASONS) * _BYTES_EACH)).cast("Q")
 
     def count(self, reason: str, writer: int = 0) -> None:
-        """Count one more; `writer` is the caller's own number, from 0 on."""
+        """Count one more refusal. `writer` is the caller's own number, counted from 0."""
         self._counts[writer * len(REASONS) + REASONS.index(reason)] += 1
 
     def totals(self) -> dict[str, int]:
-        """By reason, of all writers together."""
+        """The counts by reason, over all writers."""
         return {reason: sum(self._counts[number :: len(REASONS)]) for number, reason in enumerate(REASONS)}

@@ -1,4 +1,4 @@
-"""What a running service tells about itself: alive, ready, the ledger, the metrics."""
+"""What a running service says about itself: health, readiness, the ledger and the metrics."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -32,8 +32,8 @@ class ServiceStatus:
     Args:
         state: reads the queue's state; called by one thread at a time.
         sinks: the sinks that the ledger has accounts for.
-        checks: by role, why it can't do its work.
-        refusals: of reports; None where another process counts them.
+        checks: by role, the check that says why it can't do its work.
+        refusals: counts refused requests for reports; None if another process counts them.
     """
 
     def __init__(

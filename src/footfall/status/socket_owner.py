@@ -1,7 +1,7 @@
-"""Which user of this machine holds the other end of a loopback TCP connection, as the Linux kernel tells it.
+"""Asks the Linux kernel which user of this machine holds the other end of a loopback TCP connection.
 
-The kernel is asked through `sock_diag(7)` for exactly one socket, which costs some ten microseconds however many
-connections there are; `/proc/net/tcp` tells the same, but listing it grows with them.
+`sock_diag(7)` looks up exactly one socket. That takes about ten microseconds, however many connections there are.
+`/proc/net/tcp` has the same information, but reading it takes longer with every connection.
 """
 
 import socket
@@ -29,8 +29,8 @@ def socket_owner(holder: tuple[str, int], other: tuple[str, int]) -> int | None:
         other: address and port it is connected to.
 
     Returns:
-        The user id, or None where the kernel does not tell: no process has that socket (any more), it is in another
-        network namespace, or `sock_diag` is not available here.
+        The user id, or None if the kernel does not tell. That is so if no process has that socket (any more), if it is
+        in another network namespace, or if `sock_diag` is not available here.
     """
     family = socket.AF_INET6 if ":" in holder[0] else socket.AF_INET
     ports = _PORTS.pack(holder[1], other[1])
@@ -51,13 +51,13 @@ def socket_owner(holder: tuple[str, int], other: tuple[str, int]) -> int | None:
     if kind != _SOCK_DIAG_BY_FAMILY:
         return None
     _, _, _, _, found, _, _, _, uid, inode = _ANSWER.unpack_from(answer, _HEADER.size)
-    # Where there is no such connection, the kernel gives a listener on that port. A socket that no process has any more
+    # If there is no such connection, the kernel returns a listener on that port. A socket that no process has any more
     # has no inode, and its user id would be root's.
     return uid if found == ports and inode else None
 
 
 def tells_owners() -> bool:
-    """Whether the kernel tells here who has opened a connection."""
+    """Whether the kernel here tells who has opened a connection."""
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         socket.create_connection(server.getsockname()) as client,
