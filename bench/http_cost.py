@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from bench.load import EVENT, PIXEL, Load, Request, missing, send
-from bench.server import Server, footfall, nginx
+from bench.server import Server, footfall, nginx, uvicorn
 from bench.table import Cell, Plan, Step, Table, at_least
 from msgspec import Struct
 
@@ -39,7 +39,7 @@ class _Reading(Struct, frozen=True):
 
 
 def steps(plan: Plan) -> int:
-    return 5 * plan.rounds
+    return 6 * plan.rounds
 
 
 def run(plan: Plan, step: Step) -> Table:
@@ -47,20 +47,39 @@ def run(plan: Plan, step: Step) -> Table:
     why_not = missing("nginx", "wrk")
     if why_not:
         return Table(_TITLE, [], [], f"Skipped: nginx's empty_gif, GET /track and POST /event ({why_not}).")
-    with nginx() as reference, footfall("run", "collector") as collector, footfall("serve") as whole:
-        cases = (reference, PIXEL), (collector, PIXEL), (collector, EVENT), (whole, PIXEL), (whole, EVENT)
+    with (
+        nginx() as reference,
+        uvicorn() as framework,
+        footfall("run", "collector") as collector,
+        footfall("serve") as whole,
+    ):
+        cases = (
+            (reference, PIXEL),
+            (framework, PIXEL),
+            (collector, PIXEL),
+            (collector, EVENT),
+            (whole, PIXEL),
+            (whole, EVENT),
+        )
         rounds = []
         for _ in range(plan.rounds):
             readings = []
             for server, request in cases:
                 readings.append(
-                    _measure(server, request, plan.load_s, counts=server is not reference, drains=server is whole)
+                    _measure(
+                        server,
+                        request,
+                        plan.load_s,
+                        counts=server not in {reference, framework},
+                        drains=server is whole,
+                    )
                 )
                 step()
             rounds.append(readings)
-    base, pixel, event, serve_pixel, serve_event = zip(*rounds, strict=True)
+    base, image, pixel, event, serve_pixel, serve_event = zip(*rounds, strict=True)
     rows = [
         _row("nginx", "empty_gif", base, base),
+        _row("uvicorn, nothing recorded", "the same image", image, base),
         _row("run collector", "/track", pixel, base, _PIXEL_OF_NGINX),
         _row("run collector", "/event", event, base, _EVENT_OF_NGINX),
         _row("serve: collector", "/track", serve_pixel, base),
@@ -83,7 +102,9 @@ def _measure(server: Server, request: Request, seconds: int, *, counts: bool, dr
         server.settle()
     in_the_end = server.cpu_ns()
     # The second process is the one that answers: the supervisor makes the collector first, nginx its only worker.
-    cpu_us = (after[1] - before[1]) / load.requests / 1_000
+    # uvicorn is one process.
+    answers = min(1, len(before) - 1)
+    cpu_us = (after[answers] - before[answers]) / load.requests / 1_000
     return _Reading(load, cpu_us, (sum(in_the_end) - sum(before)) / load.requests / 1_000, min(1.0, recorded))
 
 

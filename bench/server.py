@@ -134,6 +134,18 @@ def nginx() -> Iterator[Server]:
             yield server
 
 
+@contextmanager
+def uvicorn() -> Iterator[Server]:
+    """One process of uvicorn, on httptools and uvloop as the collector is, that records nothing."""
+    with TemporaryDirectory() as directory:
+        port = free_port()
+        command = [sys.executable, "-m", "uvicorn", "bench.asgi_image:app", "--port", str(port)]
+        command += ["--http", "httptools", "--loop", "uvloop", "--lifespan", "off", "--no-access-log"]
+        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+        with _running(command, Path(directory), port, {**os.environ, "PYTHONPATH": path}) as server:
+            yield server
+
+
 def which(program: str) -> str | None:
     """Where a program is. Debian has nginx where only root's path leads."""
     return shutil.which(program) or shutil.which(program, path="/usr/local/sbin:/usr/sbin")
