@@ -273,7 +273,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def abort_if_slow(self) -> bool:
         """Close, unless the client waits for the server."""
-        if self._replies or self._stash:
+        if self._replies or self._stash or self._in_line:
             return False
         self.abort()
         return True

@@ -23,6 +23,7 @@ import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import Enum
 from itertools import chain
 from queue import SimpleQueue
@@ -78,7 +79,8 @@ class _Job:
         images: callbacks that serve images which have to wait.
         refused: how many were not recorded, by reason.
         free: how many bytes may still be added.
-        free_share: the part of the queue's room that is left after the commit.
+        free_share: the part of the queue's room that is left after the commit. None if nothing was added, or if the
+            room could not be measured.
         held: bytes by sender.
     """
 
@@ -91,7 +93,7 @@ class _Job:
         self.refused: Counter[str] = Counter()
         self.free = MAX_WAITING_BYTES
         self.held: dict[str | None, int] = {}
-        self.free_share = 1.0
+        self.free_share: float | None = None
 
 
 class Intake:
@@ -154,7 +156,8 @@ class Intake:
         waiting.entries.append(hit)
         if done is not None:
             waiting.images.append(done)
-        if self._timer is None and self._committing is None:
+        # A refusal may have set a timer that is too late for a hit.
+        if self._committing is None and (self._timer is None or self._timer_at > HIT_WAIT_S):
             self._commit_in(HIT_WAIT_S)
         return True
 
@@ -265,13 +268,16 @@ class Intake:
                 payload = encode_entries(job.entries)
                 reach(Failpoint.INTAKE_ENCODED)
                 self._queue.append(payload, len(job.entries), job.refused)
-                job.free_share = self._queue.free_share()
             else:
                 self._queue.add_refused(job.refused)
                 job.refused = Counter()  # counted, even if there is no room yet
                 self._queue.make_sure_of_room()
         except (QueueFullError, QueueBrokenError) as error:
             return error
+        if job.entries:
+            # They are committed, whether or not the room can be measured.
+            with suppress(QueueFullError, QueueBrokenError):
+                job.free_share = self._queue.free_share()
         return None
 
     def _committed(self, job: _Job, error: Exception | None) -> None:
@@ -281,7 +287,8 @@ class Intake:
             self._alarm.cancel()
         if error is None:
             self._recover()
-            self._shares.add(job.held, job.free_share)
+            if job.free_share is not None:
+                self._shares.add(job.held, job.free_share)
             outcome = Outcome.COMMITTED
         else:
             outcome = Outcome.UNKNOWN if isinstance(error, QueueBrokenError) else Outcome.REFUSED

@@ -135,7 +135,7 @@ class ReportAccess:
             return None if is_local(headers, origin) else _NOT_LOCAL
         if _DOCUMENTATION.fullmatch(path):
             return None
-        address = self._address_of(origin.peer and origin.peer[0], headers.get(b"x-forwarded-for"))
+        address = self._address_of(_address(origin), headers.get(b"x-forwarded-for"))
         wait_s = self._requests.take(_limited(address))
         if wait_s:
             return _too_many("Too many reports are asked for from this address.", wait_s)
@@ -154,6 +154,15 @@ class ReportAccess:
         if not self._logged.take(address or "") and not self._logged_together.take(""):
             _log.warning("a wrong token for reports came from %s", address)
         return _WRONG_TOKEN
+
+
+def _address(origin: Origin) -> str | None:
+    """The peer's address. A listener on `::` is told IPv4 addresses as IPv6 ones, all of one network."""
+    if origin.peer is None:
+        return None
+    address = ipaddress.ip_address(origin.peer[0].partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
 
 
 def _limited(address: str | None) -> str | None:

@@ -15,6 +15,7 @@ import uvloop
 from footfall.collector import intake as module
 from footfall.collector.intake import MAX_WAITING_BYTES, Intake, Outcome
 from footfall.entry import Event, Hit, decode_entries
+from footfall.errors import QueueFullError
 from footfall.queue.local.imports import ImportedBatch
 from footfall.queue.local.store import LocalQueue
 
@@ -133,6 +134,36 @@ def test_an_image_is_served_at_once_while_the_queue_keeps_up(tmp_path: Path) -> 
     async def main(desk: Desk) -> None:
         desk.hit(1)
         assert {1: "taken"} == desk.outcomes
+
+    assert {} == run(tmp_path, main)
+    assert [1] == recorded(tmp_path)
+
+
+def test_a_hit_does_not_wait_as_long_as_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal may be counted late. A hit that comes after it is committed all the same."""
+    monkeypatch.setattr(module, "REFUSED_WAIT_S", 3_600.0)
+
+    async def main(desk: Desk) -> None:
+        desk.intake.refuse("prefetch")
+        desk.hit(1)
+        await desk.until(lambda: recorded(tmp_path) == [1])
+
+    assert {"prefetch": 1} == run(tmp_path, main)
+
+
+def test_a_commit_counts_though_the_room_left_can_not_be_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is on disk is not reported as refused, or its client would send it again."""
+
+    async def main(desk: Desk) -> None:
+        def fail() -> float:
+            raise QueueFullError("of the test")
+
+        monkeypatch.setattr(desk.disk, "free_share", fail)
+        desk.event(1)
+        await desk.until(lambda: 1 in desk.outcomes)
+        assert {1: Outcome.COMMITTED} == desk.outcomes
 
     assert {} == run(tmp_path, main)
     assert [1] == recorded(tmp_path)

@@ -162,6 +162,17 @@ def test_an_address_that_tries_tokens_is_not_heard_for_a_while() -> None:
     assert status(access, "/stats", right, guesser) is None
 
 
+def test_ipv4_addresses_on_an_ipv6_listener_have_a_limit_each() -> None:
+    """A listener on `::` sees them as IPv6 addresses of one network: a stranger must not lock out all others."""
+    access = ReportAccess("open-sesame", clock=Clock())
+
+    for n in range(GUESSES_BURST + 1):
+        status(access, "/stats", with_token(f"wrong-{n}"), from_address("::ffff:9.9.9.1"))
+
+    assert 429 == status(access, "/stats", with_token("open-sesame"), from_address("::ffff:9.9.9.1"))
+    assert status(access, "/stats", with_token("open-sesame"), from_address("::ffff:9.9.9.2")) is None
+
+
 def test_the_token_of_an_event_is_guessed_no_faster() -> None:
     """Where an event needs it, wrong ones count for the same limit."""
     access = ReportAccess("open-sesame", clock=Clock())
