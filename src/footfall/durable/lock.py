@@ -29,7 +29,7 @@ class FileLock:
 
     def __init__(self, path: Path, *, purpose: str) -> None:
         self._fd = open_file(path, os.O_RDWR | os.O_CREAT, mode=PRIVATE)
-        if not _take(self._fd):
+        if not take(self._fd):
             holder = os.pread(self._fd, _HOLDER_BYTES, 0)
             os.close(self._fd)
             raise _refusal(purpose, path, _printable(holder))
@@ -52,7 +52,7 @@ def lock_open_file(fd: int, path: Path, *, purpose: str) -> None:
     Raises:
         AlreadyInUseError: another process holds the lock; the text says which, if the system tells.
     """
-    if not _take(fd):
+    if not take(fd):
         raise _refusal(purpose, path, _holder_of(fd))
 
 
@@ -74,6 +74,20 @@ class Presence:
         os.close(self._fd)
 
 
+def take(fd: int, patience_s: float = _PATIENCE_S) -> bool:
+    """Take the exclusive lock of an open file, waiting up to `patience_s` for it; return whether it was taken."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        else:
+            return True
+
+
 def is_held(path: Path) -> bool:
     """Whether a living process holds the lock, or a presence, at `path`."""
     try:
@@ -88,20 +102,6 @@ def is_held(path: Path) -> bool:
         return False
     finally:
         os.close(fd)
-
-
-def _take(fd: int) -> bool:
-    """Take the lock, or wait a moment for it; return whether it was taken."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.02)
-        else:
-            return True
 
 
 def _refusal(purpose: str, path: Path, holder: str) -> AlreadyInUseError:

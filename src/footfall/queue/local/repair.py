@@ -12,13 +12,11 @@ is put in place.
 It does not repair a queue that another process has open.
 """
 
-import fcntl
 import logging
 import mmap
 import os
 import sqlite3
 import struct
-import time
 import uuid
 import zlib
 from collections.abc import Sequence
@@ -29,6 +27,7 @@ from urllib.parse import quote
 
 from footfall.durable.checksum import checksum_of
 from footfall.durable.files import PRIVATE, open_file, read_file, secure_file
+from footfall.durable.lock import take
 from footfall.durable.quarantine import quarantine
 from footfall.durable.sqlite import is_damage
 from footfall.durable.sync import sync
@@ -60,7 +59,7 @@ def repair(path: Path, trouble: str | None = None) -> None:
         OSError: the disk is full, or fails.
     """
     with os.fdopen(open_file(source_path(path), os.O_RDWR | os.O_CREAT, mode=PRIVATE), "r+b") as source:
-        if not _is_alone(source.fileno()):
+        if not take(source.fileno(), _PATIENCE_S):
             if trouble is not None:
                 raise AlreadyInUseError(
                     f"{trouble} It can't be repaired while another process has it open (an import, or another "
@@ -75,20 +74,6 @@ def repair(path: Path, trouble: str | None = None) -> None:
                 _replace(path, known_source, trouble)
         except sqlite3.Error as error:
             raise OSError(f"{path}: {error}") from error
-
-
-def _is_alone(source_fd: int) -> bool:
-    """Take the exclusive lock; False if another process has the queue open."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(source_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.01)
-        else:
-            return True
 
 
 def _trouble(path: Path, known_source: str) -> str | None:
