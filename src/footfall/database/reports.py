@@ -7,7 +7,9 @@ from datetime import date, datetime, time, timedelta
 from msgspec import Struct
 from msgspec.structs import replace
 
-from footfall.database.query import Figures, Operator, Query, Where
+from footfall.database.dimensions import NAME, PAGE
+from footfall.database.filter import Operator, Where
+from footfall.database.query import Figures, Query
 from footfall.entry import PAGE_VIEW
 
 
@@ -62,12 +64,13 @@ class Reports(ABC):
         """
         totals = Query(
             site_id=site_id,
-            metrics=("events", "visitors"),
-            filter=Where("event_type", Operator.IS, (PAGE_VIEW,)),
+            metrics=("pageviews", "visitors"),
+            filter=Where(NAME, Operator.IS, (PAGE_VIEW,)),
+            with_bots=True,
             start=None if first is None else datetime.combine(first, time.min),
             end=None if last is None or last == date.max else datetime.combine(last + timedelta(days=1), time.min),
         )
-        paths = replace(totals, metrics=("events",), dimensions=("path",), limit=limit)
+        paths = replace(totals, metrics=("pageviews",), dimensions=(PAGE,), limit=limit)
         [total], rows = self.answer([totals, paths])
-        views, visitors = total.metrics
-        return Stats(views, visitors, [PathViews(str(row.dimensions[0]), row.metrics[0]) for row in rows])
+        views, visitors = (int(count or 0) for count in total.metrics)
+        return Stats(views, visitors, [PathViews(str(row.dimensions[0]), int(row.metrics[0] or 0)) for row in rows])

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, assert_never
 
-from footfall.database.query import METRICS, PROP, TIME, All, AnyOf, Filter, Not, Operator, Query, Where
+from footfall.database.dimensions import BOT, EVENT_COLUMNS, PROP, TIME
+from footfall.database.filter import All, AnyOf, Filter, HasDone, Not, Operator, Where
+from footfall.database.query import Query
+from footfall.database.schema import NAMES
+
+METRICS = {
+    "events": "count(*) FILTER (WHERE event_type <> 'engagement')",
+    "pageviews": "count(*) FILTER (WHERE event_type = 'page_view')",
+    "visitors": "count(DISTINCT visitor)",
+}
 
 
 class Compiler(ABC):
@@ -24,12 +33,17 @@ class Compiler(ABC):
         columns = [
             f"{self.bucket(query) if name == TIME else self._text_of(name)} AS {alias}" for name, alias in names.items()
         ]
-        columns += [f"{METRICS[name]} AS m{number}" for number, name in enumerate(query.metrics)]
+        for number, name in enumerate(query.metrics):
+            if name not in METRICS:
+                raise ValueError(f"the metric {name!r} is not supported yet")
+            columns.append(f"{METRICS[name]} AS m{number}")
         conditions = [f"site_id = {self.text(query.site_id)}"]
         if query.start is not None:
             conditions.append(f"time >= {self.moment(query.start)}")
         if query.end is not None:
             conditions.append(f"time < {self.moment(query.end)}")
+        if not query.counts_bots and "bot" in NAMES:
+            conditions.append(f"{self.column('bot')} = ''")
         conditions.append(self._condition(query.filter))
         statement = f"SELECT {', '.join(columns)} FROM {self.table(query)} WHERE {' AND '.join(conditions)}"
         if names:
@@ -62,7 +76,7 @@ class Compiler(ABC):
 
     @abstractmethod
     def column(self, name: str) -> str:
-        """A text column of `COLUMNS`, empty where it is not known."""
+        """A text column of `events`, empty where it is not known."""
 
     @abstractmethod
     def prop(self, name: str) -> str:
@@ -81,8 +95,12 @@ class Compiler(ABC):
         """Whether a text has another in it."""
 
     def _text_of(self, dimension: str) -> str:
-        is_prop = dimension.startswith(PROP)
-        return self.prop(dimension.removeprefix(PROP)) if is_prop else self.column(dimension)
+        if dimension.startswith(PROP):
+            return self.prop(dimension.removeprefix(PROP))
+        name = "bot" if dimension == BOT else EVENT_COLUMNS.get(dimension)
+        if name not in NAMES:
+            raise ValueError(f"the dimension {dimension!r} is not supported yet")
+        return self.column(name)
 
     def _condition(self, condition: Filter) -> str:
         match condition:
@@ -92,13 +110,19 @@ class Compiler(ABC):
                 return self._joined("OR", filters, "FALSE")
             case Not(filter=inner):
                 return f"NOT {self._condition(inner)}"
-            case Where(dimension, operator, values):
+            case HasDone():
+                raise ValueError("what a visitor has done can't be asked yet")
+            case Where(dimension, operator, values, is_case_sensitive):
+                if not is_case_sensitive:
+                    raise ValueError("to compare without regard to case is not supported yet")
                 text = self._text_of(dimension)
                 match operator:
                     case Operator.IS:
                         return f"({self.is_one_of(text, values)})"
                     case Operator.CONTAINS:
                         return f"({' OR '.join(self.contains(text, value) for value in values)})"
+                    case Operator.MATCHES:
+                        raise ValueError("to match patterns is not supported yet")
                     case _:
                         assert_never(operator)
             case _:

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from footfall.database.clickhouse.server import ClickhouseDatabase
 from footfall.database.clickhouse.values import microseconds, moment
-from footfall.database.query import TIME, Figures, Query
+from footfall.database.dimensions import TIME
+from footfall.database.query import Figures, Query
 from footfall.database.reports import Reports
 from footfall.database.sql import Compiler
 from footfall.errors import FootfallError

@@ -6,9 +6,12 @@ from datetime import datetime
 
 import duckdb
 
-from footfall.database.query import COLUMNS, Figures, Query
+from footfall.database.query import Figures, Query
 from footfall.database.reports import Reports
+from footfall.database.schema import EVENTS
 from footfall.database.sql import Compiler
+
+_OPTIONAL = {column.name for column in EVENTS if column.is_optional}
 
 
 class DuckdbReports(Reports):
@@ -65,7 +68,7 @@ class _DuckdbCompiler(Compiler):
         return f"events ASOF JOIN ({starts}) ON time >= bucket"
 
     def column(self, name: str) -> str:
-        return f"coalesce({name}, '')" if COLUMNS[name].is_optional else name
+        return f"coalesce({name}, '')" if name in _OPTIONAL else name
 
     def prop(self, name: str) -> str:
         pointer = "/" + name.replace("~", "~0").replace("/", "~1")  # RFC 6901

@@ -1,0 +1,137 @@
+"""Which events count: conditions on dimensions, joined by and, or and not.
+
+A filter is put to one event at a time. A metric of visits counts the visits of which an event fits.
+"""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Final
+
+from msgspec import Struct
+
+from footfall.database.dimensions import GOAL, TIME, check_dimension, is_of_event
+
+MAX_PATTERN: Final = 1_000
+"""Characters of one pattern."""
+
+
+class Operator(StrEnum):
+    """How a filter compares; it holds for an event that fits any of its values.
+
+    `MATCHES` takes regular expressions of RE2 (https://github.com/google/re2/wiki/Syntax), which may match anywhere in
+    the text; a dot matches a line's end, too.
+    """
+
+    IS = "is"
+    CONTAINS = "contains"
+    MATCHES = "matches"
+
+
+class Where(Struct, frozen=True):
+    """Events of which a dimension (not `TIME`) fits one of some texts, of which there is at least one.
+
+    Attributes:
+        dimension: which one. `GOAL` takes the names of `Query.goals`, and only `IS`.
+        operator: how to compare.
+        values: with what; the empty text is what is not known.
+        is_case_sensitive: whether `a` and `A` differ. If not, letters are the same that RE2 takes for the same.
+
+    Raises:
+        ValueError: there is no such dimension, it can't be filtered so, or a pattern is longer than `MAX_PATTERN`.
+    """
+
+    dimension: str
+    operator: Operator
+    values: tuple[str, ...]
+    is_case_sensitive: bool = True
+
+    def __post_init__(self) -> None:
+        check_dimension(self.dimension)
+        if self.dimension == TIME:
+            raise ValueError(f"{TIME!r} can't be filtered; a query has a start and an end for that")
+        if self.dimension == GOAL and (self.operator is not Operator.IS or not self.is_case_sensitive):
+            raise ValueError(f"{GOAL!r} can only be compared by {Operator.IS.value!r}, and with regard to case")
+        if not self.values:
+            raise ValueError(f"a filter of {self.dimension!r} needs a value")
+        if self.operator is Operator.MATCHES and any(len(value) > MAX_PATTERN for value in self.values):
+            raise ValueError(f"a pattern for {self.dimension!r} is longer than {MAX_PATTERN:,} characters")
+
+
+class All(Struct, frozen=True):
+    """Events for which every one of some filters holds; all events where there are none."""
+
+    filters: "tuple[Filter, ...]" = ()
+
+
+class AnyOf(Struct, frozen=True):
+    """Events for which at least one of some filters holds; no event where there are none."""
+
+    filters: "tuple[Filter, ...]"
+
+
+class Not(Struct, frozen=True):
+    """Events for which a filter does not hold."""
+
+    filter: "Filter"
+
+
+class HasDone(Struct, frozen=True):
+    """Events of visitors who have, in the query's range, an event for which a filter holds.
+
+    Raises:
+        ValueError: the filter has a dimension that is not of events, or a `HasDone` of its own.
+    """
+
+    filter: "Filter"
+
+    def __post_init__(self) -> None:
+        for leaf in leaves(self.filter):
+            match leaf:
+                case HasDone():
+                    raise ValueError("what a visitor has done can't be asked of what a visitor has done")
+                case Where(dimension) if not is_of_event(dimension):
+                    raise ValueError(f"what a visitor has done is told by dimensions of events, not by {dimension!r}")
+
+
+Filter = Where | All | AnyOf | Not | HasDone
+
+
+class Goal(Struct, frozen=True):
+    """What a site wants its visitors to do.
+
+    Attributes:
+        name: as reports show it.
+        filter: events that count for it, told by dimensions of events.
+
+    Raises:
+        ValueError: the filter has another dimension, or a goal.
+    """
+
+    name: str
+    filter: Filter
+
+    def __post_init__(self) -> None:
+        for leaf in leaves(self.filter):
+            if not isinstance(leaf, Where) or not is_of_event(leaf.dimension) or leaf.dimension == GOAL:
+                raise ValueError(f"the goal {self.name!r} can only be told by dimensions of events")
+
+
+def leaves(condition: Filter) -> Iterator[Where | HasDone]:
+    """The parts of a filter that no `All`, `AnyOf` or `Not` is made of."""
+    match condition:
+        case All(filters) | AnyOf(filters):
+            for one in filters:
+                yield from leaves(one)
+        case Not(inner):
+            yield from leaves(inner)
+        case _:
+            yield condition
+
+
+def dimensions_of(condition: Filter) -> Iterator[str]:
+    """The dimensions that a filter names, also within `HasDone`."""
+    for leaf in leaves(condition):
+        if isinstance(leaf, Where):
+            yield leaf.dimension
+        else:
+            yield from dimensions_of(leaf.filter)
