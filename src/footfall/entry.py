@@ -28,6 +28,12 @@ MAX_PROPS = 30
 MAX_PROP_NAME = 128
 MAX_PROP_TEXT = 65_536
 MAX_EVENT_ID = 64
+MAX_HOST = 253
+"""Characters of a host's name, RFC 1035, section 2.3.4."""
+MAX_LANGUAGE = 35
+"""What RFC 5646 (section 4.4.1) has an implementation take at least."""
+MAX_SCREEN_WIDTH = 65_535
+MAX_ENGAGED_MS = 30 * 24 * 60 * 60 * 1_000
 MAX_HEADER_BYTES = 8_192
 """What is kept of a hit's `Referer` and of its `User-Agent`, as much as nginx takes of a header by default."""
 MAX_USER_AGENT_BYTES = 512
@@ -62,7 +68,8 @@ class Event(Struct, frozen=True, array_like=True, tag="e"):
 
     Of the user agent it has what is looked at: each of the many in one request has its own, which could else be 64 KiB.
     `occurred_us` is the client's timestamp, microseconds since 1970, or None where it sent none. `host` is that of the
-    page that sent it, as its browser says; None where it does not.
+    page that sent it, as its browser says; None where it does not. `screen_width` is in CSS pixels, `scroll_depth` in
+    percent. An event that is not `interactive` ends no bounce.
     """
 
     received_ns: int
@@ -77,6 +84,11 @@ class Event(Struct, frozen=True, array_like=True, tag="e"):
     props: dict[str, Scalar] | None = None
     event_id: str | None = None
     host: str | None = None
+    screen_width: int | None = None
+    language: str | None = None
+    scroll_depth: int | None = None
+    engaged_ms: int | None = None
+    interactive: bool | None = None
 
 
 Entry = Hit | Event

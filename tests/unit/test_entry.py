@@ -47,11 +47,32 @@ def test_entries_survive_their_bytes(entries: list[Entry]) -> None:
 def test_batch_format_is_the_documented_one() -> None:
     """Files of the queue outlive versions of the code, so the bytes are pinned here."""
     hit = Hit(1, "192.0.2.1", b"\xff", b"|", "a", "/p", "u", "b.example")
-    event = Event(2, None, b"", "a", "page_view", "/p", "u", -3, "r", {"k": 1.5}, "id", "b.example")
+    event = Event(
+        2, None, b"", "a", "page_view", "/p", "u", -3, "r", {"k": 1.5}, "id", "b.example", 1920, "de", 80, 1_500, False
+    )
 
     assert [
         ["h", 1, "192.0.2.1", b"\xff", b"|", "a", "/p", "u", "b.example"],
-        ["e", 2, None, b"", "a", "page_view", "/p", "u", -3, "r", {"k": 1.5}, "id", "b.example"],
+        [
+            "e",
+            2,
+            None,
+            b"",
+            "a",
+            "page_view",
+            "/p",
+            "u",
+            -3,
+            "r",
+            {"k": 1.5},
+            "id",
+            "b.example",
+            1920,
+            "de",
+            80,
+            1_500,
+            False,
+        ],
     ] == msgspec.msgpack.decode(encode_entries([hit, event]))
 
 

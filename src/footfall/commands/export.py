@@ -27,7 +27,20 @@ from msgspec import Meta, Raw, Struct
 
 from footfall.commands.logfile import LogFile, ReadError
 from footfall.database.enrich import source_of
-from footfall.database.schema import EVENTS, HASH, JSON, LABEL, MOMENT, NAMES, TEXT, Column, Row
+from footfall.database.schema import (
+    EVENTS,
+    FLAG,
+    HASH,
+    JSON,
+    LABEL,
+    MILLISECONDS,
+    MOMENT,
+    NAMES,
+    PERCENT,
+    TEXT,
+    Column,
+    Row,
+)
 from footfall.durable.files import replacing
 from footfall.errors import BadUsageError, DamagedFileError, FootfallError
 from footfall.queue.base import Progress
@@ -116,6 +129,9 @@ _CODECS: Final = {
     HASH: _Codec(Number, _hex, _signed),
     TEXT: _Codec(str, _as_it_is, _as_it_is),
     LABEL: _Codec(str, _as_it_is, _as_it_is),
+    PERCENT: _Codec(Annotated[int, Meta(ge=0, le=100)], _as_it_is, _as_it_is),
+    MILLISECONDS: _Codec(Annotated[int, Meta(ge=0, lt=1 << 32)], _as_it_is, _as_it_is),
+    FLAG: _Codec(bool, _as_it_is, _as_it_is),
     JSON: _Codec(
         Raw,
         lambda text: _NULL if text is None else Raw(text.encode()),

@@ -15,9 +15,12 @@ Nothing here reads or writes anything. So a new version with better rules can ma
 - **Source**: the name of the site that led here (see `_SOURCES`), or its host without `www.`. A visit without a
   referrer, or from the same site, has none. Nor has the image: the referrer that a browser sends with it is the page
   that shows it, never the page before.
-- **Browser, system, device**: the families as ua-parser (https://github.com/ua-parser/uap-core) names them.
+- **Host name**: that of the page, as far as the request tells: its `Origin`, an absolute path, the image's referrer.
+- **Browser, system, device, bot**: what the user agent tells (`footfall.database.agent`). Its text is kept as well, so
+  that later rules can read it.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -26,11 +29,12 @@ from hashlib import blake2b
 from typing import Final
 
 import msgspec
-import ua_parser
 
-from footfall.database.page import NO_CAMPAIGN, Campaign, campaign_of, page_of
+from footfall.database.agent import agent_of
+from footfall.database.page import NO_CAMPAIGN, Campaign, campaign_of, click_id_of, page_of
 from footfall.database.schema import Row
 from footfall.entry import (
+    MAX_HOST,
     MAX_PATH,
     MAX_SITE_ID,
     MAX_USER_AGENT_BYTES,
@@ -104,55 +108,12 @@ _SOURCES_IN_ALL_COUNTRIES: Final = {
 }
 """The names of sites with a domain in each country: `google.de`, `google.co.uk`, `google.com.br`."""
 
-_DESKTOP_SYSTEMS: Final = frozenset(
-    {
-        "Arch Linux",
-        "CentOS",
-        "Chrome OS",
-        "Debian",
-        "Fedora",
-        "FreeBSD",
-        "Gentoo",
-        "Kubuntu",
-        "Linux",
-        "Linux Mint",
-        "Lubuntu",
-        "Mac OS",
-        "Mac OS X",
-        "Mageia",
-        "Mandriva",
-        "NetBSD",
-        "OpenBSD",
-        "PCLinuxOS",
-        "Red Hat",
-        "Slackware",
-        "Solaris",
-        "SUSE",
-        "Ubuntu",
-        "Windows",
-        "openSUSE",
-    }
-)
-_MOBILE_SYSTEMS: Final = frozenset(
-    {
-        "Android",
-        "Bada",
-        "BlackBerry OS",
-        "Firefox OS",
-        "HarmonyOS",
-        "KaiOS",
-        "MeeGo",
-        "Nokia Series 30 Plus",
-        "Nokia Series 40",
-        "Sailfish",
-        "Symbian OS",
-        "Windows Mobile",
-        "Windows Phone",
-        "iOS",
-    }
-)
-_MOBILE_DEVICES: Final = frozenset({"Generic Feature Phone", "Generic Smartphone"})
-_TABLETS: Final = frozenset({"Generic Tablet", "Kindle", "iPad"})
+_NOTHING_TOLD: Final = (None, None, None)
+_SCREENS: Final = ((576, "mobile"), (992, "tablet"), (1_440, "laptop"))
+"""Widths in CSS pixels, below which a screen is of that class."""
+_LARGEST_SCREEN: Final = "desktop"
+_LANGUAGE: Final = re.compile(r"([A-Za-z]{2,8})(?:[-_]([A-Za-z]{4}))?(?:[-_]([A-Za-z]{2}|[0-9]{3}))?(?![A-Za-z0-9])")
+"""Language, script and region, RFC 5646, section 2.1; some clients write an underscore."""
 
 
 class Skip(StrEnum):
@@ -173,6 +134,8 @@ def enrich(entry: Entry, salts: Mapping[int, bytes], settings: DatabaseSettings 
     occurred_us = entry.received_ns // 1_000_000_000 * 1_000_000
     user_id = entry.user_id
     props: str | None = None
+    told: tuple[int | None, int | None, bool | None] = _NOTHING_TOLD
+    screen = language = None
     if isinstance(entry, Hit):
         referrer = text_of(entry.referrer)
         event_type = PAGE_VIEW
@@ -194,7 +157,12 @@ def enrich(entry: Entry, salts: Mapping[int, bytes], settings: DatabaseSettings 
             occurred_us = entry.occurred_us
         if entry.props:
             props = msgspec.json.encode(entry.props).decode()
+        told = entry.scroll_depth, entry.engaged_ms, entry.interactive
+        screen = _screen(entry.screen_width)
+        language = _language(entry.language) if entry.language else None
+    hostname = host or (host_in(path) if "://" in path else "") or (host_in(referrer) if host is None else "")
     campaign = _campaign(path, referrer, host)
+    click_id = click_id_of(path) or (click_id_of(referrer) if host is None else None)
     if path:
         path = page_of(path[:MAX_PATH], keep_query=settings.path_queries == "keep")[:MAX_PATH]
     user_agent = entry.user_agent[:MAX_USER_AGENT_BYTES]
@@ -202,7 +170,7 @@ def enrich(entry: Entry, salts: Mapping[int, bytes], settings: DatabaseSettings 
         visitor = _known_visitor(site_id, user_id)
     else:
         visitor = _unknown_visitor(salts[occurred_us // _DAY_US], site_id, entry.address or "", user_agent)
-    browser, system, device = _agent(user_agent)
+    browser, browser_version, os, os_version, device, bot, agent_text = agent_of(user_agent)
     source = None if host is None or not referrer else source_of(referrer, site_id, host)
     if not settings.keeps_queries:
         referrer = without_query(referrer)
@@ -216,10 +184,22 @@ def enrich(entry: Entry, salts: Mapping[int, bytes], settings: DatabaseSettings 
         referrer or None,
         source,
         browser,
-        system,
+        os,
         device,
         props,
         *campaign,
+        hostname[:MAX_HOST] or None,
+        browser_version,
+        os_version,
+        bot,
+        screen,
+        language,
+        None,
+        None,
+        None,
+        agent_text,
+        click_id,
+        *told,
     )
 
 
@@ -274,25 +254,18 @@ def _name(host: str) -> str:
     return host.removeprefix("www.")
 
 
-@lru_cache(maxsize=8_192)
-def _agent(user_agent: bytes) -> tuple[str | None, str | None, str | None]:
-    """The browser, the system and the device."""
-    text = user_agent.decode(errors="replace")
-    parsed = ua_parser.parse(text)
-    browser = parsed.user_agent.family if parsed.user_agent else None
-    system = parsed.os.family if parsed.os else None
-    return browser, system, _device(text, system, parsed.device)
+def _screen(width: int | None) -> str | None:
+    """The class of a screen; 0 is not a width."""
+    if not width:
+        return None
+    return next((name for limit, name in _SCREENS if width < limit), _LARGEST_SCREEN)
 
 
-def _device(user_agent: str, system: str | None, device: ua_parser.Device | None) -> str | None:
-    family = device.family if device else None
-    if family == "Spider":
-        return "bot"
-    # Android's convention: a phone's browser says "Mobile", a tablet's does not.
-    if family in _TABLETS or (system == "Android" and "Mobile" not in user_agent):
-        return "tablet"
-    if system in _MOBILE_SYSTEMS or family in _MOBILE_DEVICES:
-        return "mobile"
-    if system in _DESKTOP_SYSTEMS:
-        return "desktop"
-    return None
+@lru_cache(maxsize=1_024)
+def _language(tag: str) -> str | None:
+    """A language tag, up to its region, in its usual letters; None if it is not one."""
+    found = _LANGUAGE.match(tag)
+    if found is None:
+        return None
+    language, script, region = found.groups()
+    return "-".join([language.lower(), *([script.title()] if script else []), *([region.upper()] if region else [])])

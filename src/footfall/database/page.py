@@ -17,6 +17,22 @@ _ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 """Scheme and host of an absolute address, RFC 3986, section 3."""
 _CAMPAIGN: Final = "utm_"
 _CAMPAIGN_PARAMETERS: Final = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
+_CLICK_IDS: Final = (
+    "gclid",  # Google Ads
+    "gbraid",
+    "wbraid",
+    "dclid",  # Google's display ads
+    "msclkid",  # Microsoft Advertising
+    "fbclid",  # Facebook and Instagram
+    "ttclid",  # TikTok
+    "twclid",  # X
+    "li_fat_id",  # LinkedIn
+    "rdt_cid",  # Reddit
+    "sccid",  # Snapchat
+    "epik",  # Pinterest
+    "yclid",  # Yandex
+)
+"""Query parameters in which advertising platforms name a click."""
 _MAX_CAMPAIGN: Final = 255
 """How many characters of one parameter are kept."""
 
@@ -51,3 +67,12 @@ def campaign_of(address: str) -> Campaign:
             found.setdefault(name.lower(), unquote_plus(value)[:_MAX_CAMPAIGN])
     source, medium, campaign, term, content = (found.get(name) for name in _CAMPAIGN_PARAMETERS)
     return source, medium, campaign, term, content
+
+
+def click_id_of(address: str) -> str | None:
+    """The name of the advertising click id in the query of an address or a path; None if it has none."""
+    query = address.partition("#")[0].partition("?")[2].lower()
+    if "id=" not in query and "epik=" not in query:
+        return None
+    given = {name for name, _, value in (part.partition("=") for part in query.split("&")) if value}
+    return next((name for name in _CLICK_IDS if name in given), None)

@@ -4,7 +4,8 @@ Nothing else spells them out: the tables of both databases, their writers, expor
 from `EVENTS`. To add a column, add it here as the last one, have `footfall.database.enrich` fill it, and give each
 database a migration (`duckdb.migrations`, `clickhouse.migrations`), which can only append it.
 
-What is not known is NULL in DuckDB. ClickHouse is faster without NULLs, so there it is the empty text.
+What is not known is NULL in DuckDB. ClickHouse is faster without NULLs, so there an unknown text is the empty one; only
+numbers and flags, of which no value is free, can be NULL in both.
 """
 
 from datetime import datetime
@@ -35,6 +36,9 @@ LABEL: Final = Kind("label", "VARCHAR", "LowCardinality(String)")
 HASH: Final = Kind("hash", "HUGEINT", "Int128")
 """128 bits, as a signed number."""
 JSON: Final = Kind("json", "VARCHAR", "String")
+PERCENT: Final = Kind("percent", "UTINYINT", "Nullable(UInt8)")
+MILLISECONDS: Final = Kind("milliseconds", "UINTEGER", "Nullable(UInt32)")
+FLAG: Final = Kind("flag", "BOOLEAN", "Nullable(Bool)")
 
 
 class Column(Struct, frozen=True):
@@ -90,6 +94,30 @@ EVENTS: Final = (
     Column("utm_campaign", LABEL, "likewise", is_optional=True),
     Column("utm_term", LABEL, "likewise", is_optional=True),
     Column("utm_content", LABEL, "likewise", is_optional=True),
+    Column("hostname", LABEL, "of the page, in lower case, as far as the request told it", is_optional=True),
+    Column("browser_version", LABEL, "its major version, as in `142`", is_optional=True),
+    Column("os_version", LABEL, "the major version of the operating system, as in `15`", is_optional=True),
+    Column("bot", LABEL, "the name of the bot; `NULL` for everybody else", is_optional=True),
+    Column(
+        "screen",
+        LABEL,
+        "by its width in CSS pixels: `mobile` below 576, `tablet` below 992, `laptop` below 1,440, else `desktop`",
+        is_optional=True,
+    ),
+    Column("language", LABEL, "of the browser, as in `de` or `pt-BR`", is_optional=True),
+    Column("country", LABEL, "two letters (ISO 3166-1), if `geo.database` is set", is_optional=True),
+    Column("region", LABEL, "its name in English, likewise", is_optional=True),
+    Column("city", LABEL, "its name in English, likewise", is_optional=True),
+    Column("user_agent", TEXT, "up to 512 bytes, for rules that come later", is_optional=True),
+    Column(
+        "click_id",
+        LABEL,
+        "which advertising click id the page's address had, as in `gclid`; its value is not kept",
+        is_optional=True,
+    ),
+    Column("scroll_depth", PERCENT, "how much of the page was seen, of an `engagement` event", is_optional=True),
+    Column("engaged_ms", MILLISECONDS, "how long the page was in use, likewise", is_optional=True),
+    Column("is_interactive", FLAG, "`false` if the event does not end a bounce", is_optional=True),
 )
 """The columns, in the order of a `Row`."""
 
@@ -101,17 +129,9 @@ Row = tuple[
     str,
     str,
     int,
-    str | None,
-    str | None,
-    str | None,
-    str | None,
-    str | None,
-    str | None,
-    str | None,
-    str | None,
-    str | None,
-    str | None,
-    str | None,
-    str | None,
+    *tuple[str | None, ...],
+    int | None,
+    int | None,
+    bool | None,
 ]
 """A row of `events`, as `enrich` makes it; a plain tuple, because DuckDB reads a named one a third slower."""

@@ -98,6 +98,11 @@ def test_an_export_is_text_that_others_can_read(database: duckdb.DuckDBPyConnect
         "device": "desktop",
         "props": None,
         **dict.fromkeys(("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")),
+        "hostname": "blog.example",
+        "browser_version": "141",
+        "user_agent": FIREFOX.decode(),
+        **dict.fromkeys(("os_version", "bot", "screen", "language", "country", "region", "city", "click_id")),
+        **dict.fromkeys(("scroll_depth", "engaged_ms", "is_interactive")),
     } == hit
     assert ("0001-01-01T00:00:00Z", "Google", {"plan": "free", "x": 1.5, "none": None}) == (
         event["time"],

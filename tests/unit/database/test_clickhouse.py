@@ -14,6 +14,7 @@ from secrets import token_hex
 from typing import Any
 from urllib.parse import urlencode
 
+import msgspec
 import pytest
 from msgspec import structs
 
@@ -602,3 +603,15 @@ def test_the_year_one_is_a_time(database: ClickhouseDatabase) -> None:
     ClickhouseSink(database, is_exclusive=True).write([batch(1, ancient)])
 
     assert [(-62_135_596_800_000_000,)] == rows(database, "SELECT toUnixTimestamp64Micro(time) FROM events")
+
+
+def test_what_an_event_did_not_tell_is_not_zero(database: ClickhouseDatabase) -> None:
+    """Numbers and flags are NULL where they are not known, texts are empty."""
+    told = msgspec.structs.replace(event(), screen_width=390, scroll_depth=0, engaged_ms=2**31, interactive=False)
+    with closing(ClickhouseSink(database, is_exclusive=True)) as sink:
+        sink.write([batch(1, told, event())])
+    assert [("", "", None, None, None), ("curl", "mobile", 0, 2**31, False)] == rows(
+        database,
+        "SELECT if(screen = '', '', browser), screen, scroll_depth, engaged_ms, is_interactive FROM events "
+        "ORDER BY screen",
+    )

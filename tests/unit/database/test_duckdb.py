@@ -189,11 +189,17 @@ def test_an_event_is_stored_in_full(path: Path) -> None:
         b"Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0",
         "my-blog",
         "signup",
-        path="/join?utm_source=mail&utm_medium=letter&utm_campaign=may&utm_term=a&utm_content=b",
+        path="/join?utm_source=mail&utm_medium=letter&utm_campaign=may&utm_term=a&utm_content=b&gclid=x",
         user_id="user-42",
         occurred_us=-1,
         referrer="https://www.google.com/",
         props={"plan": "free"},
+        host="my-blog.example",
+        screen_width=390,
+        language="de",
+        scroll_depth=80,
+        engaged_ms=2**31,
+        interactive=False,
     )
     with opened(path) as (database, sink):
         sink.write([batch(1, entry)])
@@ -212,6 +218,12 @@ def test_an_event_is_stored_in_full(path: Path) -> None:
             "desktop",
             '{"plan":"free"}',
             *("mail", "letter", "may", "a", "b"),
+            "my-blog.example",
+            "130",
+            *(None, None, "mobile", "de"),
+            *(None, None, None),
+            entry.user_agent.decode(),
+            *("gclid", 80, 2**31, False),
         ] == values
         assert [("free", visitor)] == rows(database, "SELECT props->>'plan', visitor FROM events")
 

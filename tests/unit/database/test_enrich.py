@@ -15,6 +15,7 @@ from footfall.settings import DatabaseSettings
 NOON = datetime(2025, 11, 12, 12, 0, 0, 250_000)  # noqa: DTZ001 - rows hold UTC without saying so
 NOON_NS = int(NOON.replace(tzinfo=UTC).timestamp() * 1_000) * 1_000_000
 UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
+NOTHING_ELSE = dict.fromkeys(NAMES[NAMES.index("hostname") :])
 DAY_NS = 24 * 60 * 60 * 1_000_000_000
 TODAY = NOON_NS // DAY_NS
 SALTS = {TODAY + days: bytes([days]) * SALT_BYTES for days in range(10)}
@@ -68,6 +69,11 @@ def test_a_hit_becomes_a_page_view_with_all_that_its_headers_tell() -> None:
         "device": "desktop",
         "props": None,
         **dict.fromkeys(UTM),
+        **NOTHING_ELSE,
+        "hostname": "news.example",
+        "browser_version": "142",
+        "os_version": "10",
+        "user_agent": CHROME.decode(),
     } == row
 
 
@@ -93,6 +99,12 @@ def test_an_event_keeps_its_own_time_type_and_props() -> None:
         occurred_us=NOON_NS // 1_000 + 1,
         referrer="https://my-blog/",
         props={"plan": "free", "näive": True},
+        host="my-blog.example",
+        screen_width=1_280,
+        language="pt_br",
+        scroll_depth=80,
+        engaged_ms=12_500,
+        interactive=False,
     )
 
     row = row_of(entry)
@@ -111,6 +123,16 @@ def test_an_event_keeps_its_own_time_type_and_props() -> None:
         "device": "desktop",
         "props": '{"plan":"free","näive":true}',
         **dict.fromkeys(UTM),
+        **NOTHING_ELSE,
+        "hostname": "my-blog.example",
+        "browser_version": "142",
+        "os_version": "10",
+        "user_agent": CHROME.decode(),
+        "screen": "laptop",
+        "language": "pt-BR",
+        "scroll_depth": 80,
+        "engaged_ms": 12_500,
+        "is_interactive": False,
     } == row
 
 
@@ -585,3 +607,87 @@ def test_a_long_user_agent_is_judged_by_its_beginning() -> None:
     row = row_of(hit(user_agent=b"curl/8.0 " + b"x" * 60_000 + b" (compatible; Googlebot/2.1)"))
 
     assert ("curl", None) == (row["browser"], row["device"])
+
+
+@pytest.mark.parametrize(
+    ("width", "screen"),
+    [
+        (None, None),
+        (0, None),
+        (1, "mobile"),
+        (575, "mobile"),
+        (576, "tablet"),
+        (991, "tablet"),
+        (992, "laptop"),
+        (1_439, "laptop"),
+        (1_440, "desktop"),
+        (65_535, "desktop"),
+    ],
+)
+def test_a_screen_has_a_class(width: int | None, screen: str | None) -> None:
+    """The width itself would tell visitors apart."""
+    assert screen == row_of(Event(NOON_NS, None, b"", "my-blog", "page_view", screen_width=width))["screen"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "language"),
+    [
+        ("de", "de"),
+        ("EN-us", "en-US"),
+        ("pt_BR", "pt-BR"),
+        ("zh-hant-tw", "zh-Hant-TW"),
+        ("es-419", "es-419"),
+        ("de-CH-1996", "de-CH"),
+        ("en-US@posix", "en-US"),
+        ("", None),
+        ("C", None),
+        ("-", None),
+        ("немецкий", None),
+    ],
+)
+def test_a_language_is_written_in_one_way(sent: str, language: str | None) -> None:
+    """Language, script and region of a BCP 47 tag; what is none is not known."""
+    assert language == row_of(Event(NOON_NS, None, b"", "my-blog", "page_view", language=sent))["language"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "hostname"),
+    [
+        (hit(b"https://WWW.Example.com:8443/a"), "www.example.com"),
+        (hit(b"https://example.com/a", path="/b"), "example.com"),
+        (hit(b"https://example.com/a", path="https://other.example/b"), "other.example"),
+        (hit(b"https://news.example/a", path="/b", host="blog.example"), "blog.example"),
+        (hit(b"https://news.example/a", path="/b", host=""), None),
+        (hit(), None),
+        (hit(b"https://" + b"a" * 300 + b"/"), "a" * 253),
+        (
+            Event(NOON_NS, None, b"", "my-blog", "page_view", host="example.com", referrer="https://b.example/"),
+            "example.com",
+        ),
+        (Event(NOON_NS, None, b"", "my-blog", "page_view", path="https://Example.com/"), "example.com"),
+        (Event(NOON_NS, None, b"", "my-blog", "page_view", referrer="https://b.example/"), None),
+    ],
+)
+def test_a_page_has_a_host_name_if_the_request_tells_it(entry: Entry, hostname: str | None) -> None:
+    """It is never the host of the page before."""
+    assert hostname == row_of(entry)["hostname"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "click_id"),
+    [
+        (hit(path="/?gclid=Cj0K"), "gclid"),
+        (hit(path="/?a=1&GCLID=Cj0K#x"), "gclid"),
+        (hit(b"https://my-blog/?fbclid=Iw"), "fbclid"),
+        (hit(b"https://news.example/?fbclid=Iw", path="/", host=""), None),
+        (hit(path="/?fbclid=Iw&gclid=Cj0K"), "gclid"),
+        (hit(path="/?gclid="), None),
+        (hit(path="/?id=1"), None),
+        (hit(path="/gclid=1"), None),
+    ],
+)
+def test_of_a_click_id_only_the_kind_is_kept(entry: Entry, click_id: str | None) -> None:
+    """Its value names one click of one person."""
+    row = row_of(entry)
+    assert click_id == row["click_id"]
+    assert not {"Cj0K", "Iw"} & {str(value) for value in row.values()}

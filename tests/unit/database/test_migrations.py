@@ -122,7 +122,18 @@ def test_a_database_of_the_first_format_is_migrated(
         f"{path}: migration to format 3: done",
         f"{path}: migration to format 4: the campaign that led to a page has columns",
         f"{path}: migration to format 4: done",
+        f"{path}: migration to format 5: bots have names; places, screens, versions and engagement have columns",
+        f"{path}: migration to format 5: done",
     ] == [record.message.partition(" in ")[0] for record in caplog.records]
+
+
+def test_a_bot_of_an_older_format_gets_a_name(path: Path) -> None:
+    """That of its browser's family; nobody else has one."""
+    with closing(open_database(path)) as database:
+        bots = database.execute("SELECT count(*), count(bot), count(*) FILTER (bot = browser) FROM events").fetchall()
+        [(devices,)] = database.execute("SELECT count(*) FROM events WHERE device = 'bot'").fetchall()
+    assert 0 < devices < 306
+    assert [(306, devices, devices)] == bots
 
 
 def test_no_more_than_the_second_of_a_receipt_is_left(path: Path) -> None:
@@ -168,7 +179,7 @@ def test_a_migration_without_room_changes_nothing(path: Path, monkeypatch: pytes
     """It is refused before it begins, with what it needs."""
     before = path.read_bytes()
     usage = shutil.disk_usage(path)
-    needed = 306 * 32 + 16 * 1024 * 1024
+    needed = 306 * (32 + 32) + 16 * 1024 * 1024
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
     with pytest.raises(FootfallError, match=f"{path} has format 1 .* needs {needed:,} bytes of free disk"):
         open_database(path)
@@ -240,6 +251,10 @@ def assert_migrated(database: ClickhouseDatabase, old_rows: list[tuple[Any, ...]
     assert {"format", "events", "positions", "salts", "doubles"} == database.engines().keys()
     assert [(clickhouse_migrations.FORMAT,)] == database.query(f"SELECT DISTINCT version FROM {database.name}.format")
     assert expected_answers() == answers_of(ClickhouseReports(database, limit_s=30))
+    [(bots, named)] = database.query(
+        f"SELECT countIf(device = 'bot'), countIf(bot != '' AND bot = browser) FROM {database.name}.events"
+    )
+    assert 0 < bots == named
     assert {"a": Progress(30, 30, 306)} == ClickhouseSink(database, is_exclusive=True).progress()
 
 

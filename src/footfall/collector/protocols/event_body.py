@@ -10,13 +10,17 @@ import msgspec
 from msgspec import Meta, Struct
 
 from footfall.entry import (
+    MAX_ENGAGED_MS,
     MAX_EVENT_ID,
     MAX_EVENT_TYPE,
+    MAX_HOST,
+    MAX_LANGUAGE,
     MAX_PATH,
     MAX_PROP_NAME,
     MAX_PROP_TEXT,
     MAX_PROPS,
     MAX_REFERRER,
+    MAX_SCREEN_WIDTH,
     MAX_SITE_ID,
     MAX_USER_AGENT_BYTES,
     MAX_USER_ID,
@@ -114,6 +118,37 @@ class EventBody(Struct, frozen=True):
         ]
         | None
     ) = None
+    screen_width: (
+        Annotated[
+            int,
+            Meta(ge=0, le=MAX_SCREEN_WIDTH, description="Of the visitor's screen, in CSS pixels.", examples=[1920]),
+        ]
+        | None
+    ) = None
+    language: (
+        Annotated[
+            str, Meta(max_length=MAX_LANGUAGE, description="Of the visitor's browser, BCP 47.", examples=["pt-BR"])
+        ]
+        | None
+    ) = None
+    scroll_depth: (
+        Annotated[int, Meta(ge=0, le=100, description="How much of the page was seen, in percent.", examples=[80])]
+        | None
+    ) = None
+    engaged_ms: (
+        Annotated[
+            int,
+            Meta(ge=0, le=MAX_ENGAGED_MS, description="How long the page was in use, milliseconds.", examples=[12_500]),
+        ]
+        | None
+    ) = None
+    interactive: (
+        Annotated[
+            bool,
+            Meta(description="`false` if the visitor did nothing, so that the visit may still be a bounce."),
+        ]
+        | None
+    ) = None
 
 
 _UNEXPLAINED = f"The event was not accepted. Only the first {MAX_EXPLAINED} are told why."
@@ -128,8 +163,6 @@ _Array = msgspec.defstruct(
     forbid_unknown_fields=True,
 )
 _decode_array = msgspec.json.Decoder(_Array).decode
-_MAX_HOST: Final = 253
-"""Characters, RFC 1035, section 2.3.4."""
 _LINE = re.compile(rb"\S[^\n]*")
 
 
@@ -168,7 +201,12 @@ def parse_event(
         fields.referrer or None,
         fields.props or None,
         fields.event_id or None,
-        host_of(origin)[:_MAX_HOST] or None,
+        host_of(origin)[:MAX_HOST] or None,
+        fields.screen_width,
+        fields.language or None,
+        fields.scroll_depth,
+        fields.engaged_ms,
+        fields.interactive,
     )
 
 

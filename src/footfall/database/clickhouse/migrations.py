@@ -165,10 +165,31 @@ def _add_campaign(database: ClickhouseDatabase, progress: Progress) -> None:
     progress(1.0)
 
 
+def _add_enrichment(database: ClickhouseDatabase, progress: Progress) -> None:
+    """What says them was dropped, but for bots: the browser's family is the name of one."""
+    ddl = database.ddl
+    columns = dict.fromkeys(("hostname", "browser_version", "os_version", "bot", "screen"), "LowCardinality(String)")
+    columns |= dict.fromkeys(("language", "country", "region", "city", "click_id"), "LowCardinality(String)")
+    columns |= {"user_agent": "String", "scroll_depth": "Nullable(UInt8)", "engaged_ms": "Nullable(UInt32)"}
+    columns |= {"is_interactive": "Nullable(Bool)"}
+    for table in dict.fromkeys((ddl.local_events, "events")):
+        for column, type_ in columns.items():
+            database.run(
+                f"ALTER TABLE {database.name}.{table}{ddl.everywhere} ADD COLUMN IF NOT EXISTS {column} {type_}"
+            )
+    database.run(
+        f"ALTER TABLE {database.name}.{ddl.local_events}{ddl.everywhere} "
+        "UPDATE bot = if(browser = '', 'Bot', browser) WHERE device = 'bot' AND bot = ''",
+        settings={"mutations_sync": 2},
+    )
+    progress(1.0)
+
+
 MIGRATIONS: Final = (
     Migration(2, "times of receipt are kept to the second, once", _forget_receipt),
     Migration(3, "an event id that comes from another address is told apart", _add_sender),
     Migration(4, "the campaign that led to a page has columns", _add_campaign),
+    Migration(5, "bots have names; places, screens, versions and engagement have columns", _add_enrichment),
 )
 """Ascending, without a gap."""
 

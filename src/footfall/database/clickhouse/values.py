@@ -7,10 +7,12 @@ for dates can show, though they hold it.
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from footfall.database.schema import Row
+from footfall.database.schema import EVENTS, Row
 
 EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the database holds UTC without saying so
 _MICROSECOND: Final = timedelta(microseconds=1)
+_UNKNOWN: Final = tuple(None if column.kind.clickhouse.startswith("Nullable") else "" for column in EVENTS[1:])
+"""How the table has what is not known, for each column but the first."""
 
 
 def microseconds(moment: datetime) -> int:
@@ -22,6 +24,8 @@ def moment(microseconds: int) -> datetime:
 
 
 def stored(row: Row) -> tuple[Any, ...]:
-    """A row as the table has it, with the empty text for what is not known."""
+    """A row as the table has it."""
     time, *rest = row
-    return microseconds(time), *("" if value is None else value for value in rest)
+    return microseconds(time), *(
+        unknown if value is None else value for value, unknown in zip(rest, _UNKNOWN, strict=True)
+    )

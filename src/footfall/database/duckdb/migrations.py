@@ -73,10 +73,27 @@ def _add_campaign(connection: duckdb.DuckDBPyConnection, progress: Progress) -> 
     progress(1.0)
 
 
+def _add_enrichment(connection: duckdb.DuckDBPyConnection, progress: Progress) -> None:
+    """What says them was dropped, but for bots: the browser's family is the name of one."""
+    columns = dict.fromkeys(("hostname", "browser_version", "os_version", "bot", "screen", "language"), "VARCHAR")
+    columns |= dict.fromkeys(("country", "region", "city", "user_agent", "click_id"), "VARCHAR")
+    columns |= {"scroll_depth": "UTINYINT", "engaged_ms": "UINTEGER", "is_interactive": "BOOLEAN"}
+    for column, type_ in columns.items():
+        connection.execute(f"ALTER TABLE events ADD COLUMN {column} {type_}")
+    [(end,)] = connection.execute("SELECT coalesce(max(rowid) + 1, 0) FROM events").fetchall()
+    for start in range(0, end, _RANGE_ROWS):
+        connection.execute(
+            "UPDATE events SET bot = coalesce(browser, 'Bot') WHERE device = 'bot' AND rowid >= ? AND rowid < ?",
+            [start, start + _RANGE_ROWS],
+        )
+        progress(min(1.0, (start + _RANGE_ROWS) / end))
+
+
 MIGRATIONS: Final = (
     Migration(2, "times of receipt are kept to the second, once", _forget_receipt, bytes_per_event=32),
     Migration(3, "an event id that comes from another address is told apart", _add_sender),
     Migration(4, "the campaign that led to a page has columns", _add_campaign),
+    Migration(5, "bots have names; places, screens, versions and engagement have columns", _add_enrichment, 32),
 )
 """Ascending, without a gap."""
 

@@ -24,6 +24,7 @@ TEXT_LIMITS = [
     ("user_id", 128),
     ("referrer", 2_048),
     ("event_id", 64),
+    ("language", 35),
 ]
 
 
@@ -98,6 +99,11 @@ def test_every_field_is_taken() -> None:
         referrer="https://news.example/",
         props=props,
         event_id="01JCQ3W9",
+        screen_width=1_920,
+        language="pt-BR",
+        scroll_depth=80,
+        engaged_ms=12_500,
+        interactive=False,
     )
 
     assert (
@@ -113,6 +119,11 @@ def test_every_field_is_taken() -> None:
             "https://news.example/",
             props,
             "01JCQ3W9",
+            screen_width=1_920,
+            language="pt-BR",
+            scroll_depth=80,
+            engaged_ms=12_500,
+            interactive=False,
         )
         == actual
     )
@@ -131,14 +142,21 @@ def test_unknown_fields_are_ignored(value: object) -> None:
     assert parse_fields() == parse_fields(some_field_of_tomorrow=value)
 
 
-@pytest.mark.parametrize("field", ["path", "user_id", "timestamp", "referrer", "props", "event_id"])
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("path", "user_id", "timestamp", "referrer", "props", "event_id"),
+        *("screen_width", "language", "scroll_depth", "engaged_ms", "interactive"),
+    ],
+)
 def test_null_is_as_good_as_absent(field: str) -> None:
     """An optional field may be null."""
     assert parse_fields() == parse_fields(**{field: None})
 
 
 @pytest.mark.parametrize(
-    ("field", "empty"), [("path", ""), ("user_id", ""), ("referrer", ""), ("event_id", ""), ("props", {})]
+    ("field", "empty"),
+    [("path", ""), ("user_id", ""), ("referrer", ""), ("event_id", ""), ("props", {}), ("language", "")],
 )
 def test_empty_is_as_good_as_absent(field: str, empty: object) -> None:
     """An optional field may be empty: no visitor has the empty name."""
@@ -214,6 +232,25 @@ def test_required_field_that_is_empty_or_no_text_is_named(field: str, value: obj
 def test_optional_field_that_is_no_text_is_named(field: str, value: object) -> None:
     """An optional field is text or null."""
     assert [field] == [fault.field for fault in field_errors_of(**{field: value})]
+
+
+@pytest.mark.parametrize(
+    ("field", "limit"), [("screen_width", 65_535), ("scroll_depth", 100), ("engaged_ms", 30 * 24 * 60 * 60 * 1_000)]
+)
+def test_a_number_has_a_range(field: str, limit: int) -> None:
+    """From 0 to its limit, whole; what is wrong is named with what is allowed."""
+    assert 0 == getattr(parse_fields(**{field: 0}), field)
+    assert limit == getattr(parse_fields(**{field: limit}), field)
+    error = [FieldError(field, f"must be a whole number from 0 to {limit}")]
+    wrong: list[object] = [-1, limit + 1, 0.5, "1", True, [], 10**400]
+    for value in wrong:
+        assert error == field_errors_of(**{field: value})
+
+
+@pytest.mark.parametrize("value", [0, 1, "true", [], {}])
+def test_a_flag_is_true_or_false(value: object) -> None:
+    """Nothing else stands for either."""
+    assert ["interactive"] == [fault.field for fault in field_errors_of(interactive=value)]
 
 
 def test_every_wrong_field_is_named_at_once() -> None:
@@ -401,6 +438,11 @@ bodies = st.fixed_dictionaries(
             "referrer",
             "props",
             "event_id",
+            "screen_width",
+            "language",
+            "scroll_depth",
+            "engaged_ms",
+            "interactive",
             "unknown",
         )
     },
