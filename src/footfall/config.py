@@ -229,21 +229,33 @@ def _convert_value(key: str, value: Any, setting_type: Any, origin: str, *, stri
 def _convert_sites(value: Any, origin: str) -> dict[str, SiteSettings]:  # noqa: ANN401 - whatever was written there
     """Each site, and each thing said of it, by itself, so that an error names its place."""
     for site_id, site in _members("sites", value, origin):
-        known = {field.name: field.type for field in msgspec.structs.fields(SiteSettings)}
-        for name, part in _members(f"sites.{site_id}", site, origin):
-            if name not in known:
-                raise BadSettingError(
-                    f"{origin}: there is no setting sites.{site_id}.{name}; {_hint(name, list(known))}"
-                )
-            _convert_value(f"sites.{site_id}.{name}", part, known[name], origin)
+        _check_members(f"sites.{site_id}", site, SiteSettings, origin)
     return msgspec.convert(value, dict[str, SiteSettings])
+
+
+def _check_members(key: str, value: Any, shape: type[Struct], origin: str) -> None:  # noqa: ANN401 - as above
+    fields = {field.name: field for field in msgspec.structs.fields(shape)}
+    given = dict(_members(key, value, origin))
+    for name, part in given.items():
+        if name not in fields:
+            raise BadSettingError(f"{origin}: there is no setting {key}.{name}; {_hint(name, list(fields))}")
+        listed = typing.get_args(fields[name].type)
+        if listed and isinstance(listed[0], type) and issubclass(listed[0], Struct):
+            if not isinstance(part, list):
+                raise BadSettingError(f"{key}.{name} = {part!r} ({origin}): must be a list of JSON objects")
+            for index, one in enumerate(part):
+                _check_members(f"{key}.{name}[{index}]", one, listed[0], origin)
+        else:
+            _convert_value(f"{key}.{name}", part, fields[name].type, origin)
+    for name, field in fields.items():
+        if field.required and name not in given:
+            raise BadSettingError(f"{key} ({origin}): needs {name}")
 
 
 def _members(key: str, value: Any, origin: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - as above
     if not isinstance(value, dict):
-        raise BadSettingError(
-            f'{key} = {value!r} ({origin}): must be a JSON object, as in {{"my-site": {{"domains": ["blog.example"]}}}}'
-        )
+        example = "" if "[" in key else ', as in {"my-site": {"domains": ["blog.example"]}}'
+        raise BadSettingError(f"{key} = {value!r} ({origin}): must be a JSON object{example}")
     yield from value.items()
 
 

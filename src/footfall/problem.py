@@ -11,6 +11,9 @@ from footfall.wording import allowed_values
 
 CONTENT_TYPE = "application/problem+json"
 
+QUERY_API: Final = "/api/"
+"""What the paths of the query API begin with."""
+
 INVALID: Final = "invalid"
 """What the ledger counts an event as that is not what it should be."""
 _REASONS: Final = {
@@ -62,6 +65,10 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
         self.field_errors = list(field_errors)
         self.retry_after_s = retry_after_s
         self.reason = reason or _REASONS.get(status, "malformed")
+
+    def body_for(self, path: str) -> bytes:
+        """The document for a request of that path; in the query API, `error` says it to clients of Plausible."""
+        return self.body(error=self.detail) if path.startswith(QUERY_API) else self.body()
 
     def body(self, **extensions: object) -> bytes:
         """The document; `extensions` are members of its own kind (RFC 9457, section 3.2)."""

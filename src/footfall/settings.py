@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from footfall.sites import SiteSettings, site_errors
+from footfall.sites import SiteSettings, is_time_zone, no_time_zone, site_errors
 
 Host = Annotated[str, Meta(min_length=1)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
@@ -68,6 +68,7 @@ class ReportingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     host: Host = "127.0.0.1"
     port: Port = 8001
     token: Annotated[str, Meta(min_length=1)] | None = None
+    time_zone: Annotated[str, Meta(min_length=1)] = "UTC"
 
 
 class MonitorSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,6 +117,8 @@ def setting_errors(settings: Settings) -> Iterator[tuple[str, str]]:
     token = settings.reporting.token
     if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
         yield "reporting.token", "must be ASCII without spaces: it travels in a header"
+    if not is_time_zone(settings.reporting.time_zone):
+        yield "reporting.time_zone", no_time_zone(settings.reporting.time_zone)
     yield from site_errors(settings.sites)
 
 

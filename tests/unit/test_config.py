@@ -36,6 +36,7 @@ DEFAULTS: dict[str, object] = {
     "reporting.host": "127.0.0.1",
     "reporting.port": 8001,
     "reporting.token": None,
+    "reporting.time_zone": "UTC",
     "monitor.host": "127.0.0.1",
     "monitor.port": None,
     "sites": {},
@@ -67,6 +68,7 @@ OTHERS: dict[str, Any] = {
     "reporting.port": 9001,
     "reporting.token": "correct-horse",
     "queue.url": "kafka://broker:9092/hits",
+    "reporting.time_zone": "Asia/Kathmandu",
     "monitor.host": "::1",
     "monitor.port": 9002,
     "sites": {"my-blog": {"domains": ["blog.example", "münchen.example", "[::1]"], "time_zone": "Europe/Berlin"}},
@@ -394,7 +396,11 @@ def test_every_setting_says_what_it_may_be() -> None:
 @pytest.mark.parametrize(
     ("site", "key", "allowed"),
     [
-        ({"domain": ["blog.example"]}, "sites.my-site.domain", "did you mean domains? Known are: domains, time_zone"),
+        (
+            {"domain": ["blog.example"]},
+            "sites.my-site.domain",
+            "did you mean domains? Known are: name, group, domains, time_zone",
+        ),
         ({"domains": "blog.example"}, "sites.my-site.domains", "a list of texts"),
         ({"domains": [1]}, "sites.my-site.domains", "a list of texts"),
         ({"domains": None}, "sites.my-site.domains", "a list of texts"),

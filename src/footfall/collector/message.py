@@ -37,14 +37,20 @@ class Response:
         self._wire = b""
 
     @classmethod
-    def of(cls, problem: Problem, headers: Mapping[str, str] | None = None) -> "Response":
-        """The answer that describes a problem, and says when to try again if that may help."""
+    def of(cls, problem: Problem, headers: Mapping[str, str] | None = None, *, path: str = "") -> "Response":
+        """The answer that describes a problem, and says when to try again if that may help.
+
+        Args:
+            problem: what to tell.
+            headers: more header lines.
+            path: what was asked for, where that makes a difference (`Problem.body_for`).
+        """
         headers = {**NOSNIFF, **(headers or {})}
         if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
             headers["retry-after"] = "1"
         if problem.retry_after_s is not None:
             headers["retry-after"] = retry_after(problem.retry_after_s)
-        return cls(problem.status, problem.body(), CONTENT_TYPE, headers)
+        return cls(problem.status, problem.body_for(path), CONTENT_TYPE, headers)
 
     def extended(self, headers: Mapping[str, str]) -> "Response":
         """A copy with more header lines."""

@@ -43,7 +43,7 @@ class ReportRequests:
             return
         refusal = self._access.refusal(path, request.headers, reply.origin())
         if refusal is not None:
-            self._refuse(refusal, reply)
+            self._refuse(refusal, path, reply)
         elif not is_status:
             assert self._forwarder is not None
             self._forwarder.forward(request, reply)
@@ -52,8 +52,8 @@ class ReportRequests:
         else:
             reply.send(_NOT_ALLOWED)
 
-    def _refuse(self, refusal: Refusal, reply: Reply) -> None:
-        response = Response.of(refusal.problem, refusal.headers)
+    def _refuse(self, refusal: Refusal, path: str, reply: Reply) -> None:
+        response = Response.of(refusal.problem, refusal.headers, path=path)
         if not refusal.delay_s or self._delayed >= MAX_DELAYED:
             reply.send(response)
             return

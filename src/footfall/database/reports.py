@@ -47,6 +47,14 @@ class Reports(ABC):
         """
 
     @abstractmethod
+    def first_events(self, site_id: str | None = None) -> dict[str, datetime]:
+        """When the first event of each site was, or of one site; UTC without a zone, by site, in their order.
+
+        Raises:
+            TimeoutError, OSError: as `answer`.
+        """
+
+    @abstractmethod
     def trouble(self) -> str | None:
         """Why no report can be made now, or None."""
 

@@ -63,7 +63,14 @@ def work(
             checks = {REPORTING: database.reports.trouble}
             refusals = None if access is None else access.refusals
             with service_status(settings, roles, checks, refusals=refusals) as status:
-                serve(lifeline, build_app(reports=database.reports, access=access, status=status), listener)
+                app = build_app(
+                    reports=database.reports,
+                    access=access,
+                    status=status,
+                    sites=settings.sites,
+                    time_zone=settings.reporting.time_zone,
+                )
+                serve(lifeline, app, listener)
         lifeline.stop.wait()
 
 

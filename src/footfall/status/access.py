@@ -31,7 +31,7 @@ _LOGGED_BURST: Final = 20
 _MAX_LOGGED: Final = 1_000
 
 _OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
-_DOCUMENTATION: Final = re.compile(r"/openapi\.json|/docs(?:/.*)?", re.DOTALL)
+_DOCUMENTATION: Final = re.compile(r"/openapi\.json|/api/v2/query/schema\.json|/docs(?:/.*)?", re.DOTALL)
 _AUTHORIZATION: Final = re.compile(rb"bearer +(\S+) *", re.IGNORECASE)
 
 _log = logging.getLogger(__name__)

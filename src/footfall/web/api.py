@@ -1,7 +1,7 @@
 """The reporting API: figures, the state of the service, and the documentation, over HTTP."""
 
-import asyncio
-import logging
+from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -15,25 +15,32 @@ from starlette.routing import Route
 
 from footfall.database.reports import Reports
 from footfall.problem import Problem
+from footfall.sites import SiteSettings
 from footfall.status.access import ReportAccess
 from footfall.status.service import PATHS as STATUS_PATHS
 from footfall.status.service import ServiceStatus
 from footfall.web import docs, openapi
+from footfall.web.desk import Desk
 from footfall.web.envelope import Envelope, on_http_exception, on_problem
+from footfall.web.query_api import endpoints
+from footfall.web.query_api.answer import QueryApi
+from footfall.web.query_api.goals import Sites
 from footfall.web.stats import StatsAnswer, parse_query
 
-MAX_REPORTS: Final = 4
-"""Reports that are made at the same time; each may use every core."""
 LIMIT_S: Final = 15.0
 """How long a request may wait until others are done, and how long its queries may take after that."""
 
 _KEPT = {"Cache-Control": "public, max-age=86400"}
 
-_logger = logging.getLogger(__name__)
-
 
 def build_app(
-    *, reports: Reports, access: ReportAccess | None, status: ServiceStatus, wait_s: float = LIMIT_S
+    *,
+    reports: Reports,
+    access: ReportAccess | None,
+    status: ServiceStatus,
+    sites: Mapping[str, SiteSettings] | None = None,
+    time_zone: str = "UTC",
+    wait_s: float = LIMIT_S,
 ) -> Starlette:
     """The API with everything.
 
@@ -41,13 +48,16 @@ def build_app(
         reports: reads the figures.
         access: decides who may ask; None behind a collector, which has decided already.
         status: answers for the state of the service.
+        sites: what the settings say about each site.
+        time_zone: whose days the reports of other sites have.
         wait_s: how many seconds a request may wait until others are done.
 
     Raises:
         FileNotFoundError: the files of `/docs` are not installed.
     """
-    desk = _Desk(reports, wait_s)
-    return _app([Route("/stats", desk.stats), *_status_routes(status), *_documentation()], access)
+    desk = Desk(wait_s)
+    queries = endpoints.routes(QueryApi(reports, Sites(sites or {}, time_zone)), desk)
+    return _app([_stats(reports, desk), *queries, *_status_routes(status), *_documentation()], access)
 
 
 def build_monitor(*, access: ReportAccess, status: ServiceStatus) -> Starlette:
@@ -73,33 +83,13 @@ def _app(routes: list[Route], access: ReportAccess | None) -> Starlette:
     return app
 
 
-class _Desk:
-    """Makes reports in threads, a few at a time, so that the event loop stays free for other requests."""
-
-    def __init__(self, reports: Reports, wait_s: float) -> None:
-        self._reports = reports
-        self._wait_s = wait_s
-        self._slots = asyncio.Semaphore(MAX_REPORTS)
-
-    async def stats(self, request: Request) -> Response:
+def _stats(reports: Reports, desk: Desk) -> Route:
+    async def stats(request: Request) -> Response:
         query = parse_query(request.query_params.multi_items())
-        try:
-            async with asyncio.timeout(self._wait_s):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise Problem(503, "Too many reports are being made. Try again later.") from None
-        try:
-            stats = await run_in_threadpool(
-                self._reports.stats, query.site_id, first=query.first_day, last=query.last_day, limit=query.limit
-            )
-        except TimeoutError:
-            raise Problem(503, "The report took too long. Ask for fewer days, or try again later.") from None
-        except OSError as error:
-            _logger.warning("a report can't be made: %s", error)
-            raise Problem(503, "The database can't be reached. Try again later.") from None
-        finally:
-            self._slots.release()
-        return _json(msgspec.json.encode(StatsAnswer.of(query, stats)))
+        make = partial(reports.stats, query.site_id, first=query.first_day, last=query.last_day, limit=query.limit)
+        return _json(msgspec.json.encode(StatsAnswer.of(query, await desk.made(make))))
+
+    return Route("/stats", stats)
 
 
 def _json(body: bytes) -> Response:

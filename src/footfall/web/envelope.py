@@ -59,7 +59,7 @@ class Envelope:
         refusal = None if self._access is None else _refusal(self._access, scope)
         if refusal is not None:
             await self._delay(refusal.delay_s)
-            await _answer(refusal.problem, refusal.headers)(scope, receive, send_with_headers)
+            await _answer(refusal.problem, scope["path"], refusal.headers)(scope, receive, send_with_headers)
             return
         try:
             await self._app(scope, receive, send_with_headers)
@@ -68,7 +68,7 @@ class Envelope:
                 raise
             _logger.exception("%s %r failed", scope["method"], scope["path"])
             problem = Problem(500, "Footfall failed to answer this request; its log says why.")
-            await _answer(problem)(scope, receive, send_with_headers)
+            await _answer(problem, scope["path"])(scope, receive, send_with_headers)
 
     async def _delay(self, seconds: float) -> None:
         if not seconds or self._delayed >= MAX_DELAYED:
@@ -80,10 +80,10 @@ class Envelope:
             self._delayed -= 1
 
 
-def on_problem(_: Request, error: Exception) -> Response:
+def on_problem(request: Request, error: Exception) -> Response:
     """Answer a request that an endpoint has refused."""
     assert isinstance(error, Problem)
-    return _answer(error)
+    return _answer(error, request.scope["path"])
 
 
 def on_http_exception(request: Request, error: Exception) -> Response:
@@ -95,7 +95,7 @@ def on_http_exception(request: Request, error: Exception) -> Response:
         405: f"{path} does not take {request.method}.",
     }
     problem = Problem(error.status_code, details.get(error.status_code, error.detail))
-    return _answer(problem, error.headers)
+    return _answer(problem, path, error.headers)
 
 
 def _refusal(access: ReportAccess, scope: Scope) -> Refusal | None:
@@ -105,8 +105,8 @@ def _refusal(access: ReportAccess, scope: Scope) -> Refusal | None:
     return access.refusal(scope["path"], headers, Origin(scope["http_version"], scope["client"], scope["server"]))
 
 
-def _answer(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
-    response = Response(problem.body(), problem.status, headers, media_type=CONTENT_TYPE)
+def _answer(problem: Problem, path: str, headers: Mapping[str, str] | None = None) -> Response:
+    response = Response(problem.body_for(path), problem.status, headers, media_type=CONTENT_TYPE)
     if problem.status == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response

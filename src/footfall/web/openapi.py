@@ -11,6 +11,8 @@ from footfall.collector.protocols.footfall import JSON_TYPES, MAX_EVENTS_BYTES, 
 from footfall.entry import MAX_PATH, MAX_SITE_ID, MAX_USER_ID
 from footfall.problem import CONTENT_TYPE, FieldError, phrase
 from footfall.status.ledger import Ledger
+from footfall.web.query_api import legacy
+from footfall.web.query_api.answer import Answer
 from footfall.web.stats import StatsAnswer, StatsQuery
 
 _Json = dict[str, Any]
@@ -32,6 +34,9 @@ queue when the answer comes. Give each an `event_id`, and the whole can be sent 
 _STATS: Final = """\
 Page views, distinct users and the most viewed pages of a site. Days are UTC. A site never seen gives zeros. A
 parameter that is not listed is ignored."""
+_QUERY: Final = """\
+Figures of a site, in the shape of Plausible's Stats API v2, which its clients can use as it is. Bots are left out,
+unless a filter names `visit:bot`. What is unknown, or does not go together, is refused, and the answer names it."""
 _LEDGER: Final = """\
 Accounts for every hit and event: once traffic stops, `received` = `written` + `skipped` + `pending` for each sink.
 It survives restarts."""
@@ -68,13 +73,14 @@ def document() -> _Json:
             "/event": {"post": _event(), "options": _preflight()},
             "/events": {"post": _events(), "options": _preflight()},
             "/stats": {"get": _stats()},
+            **_query_api(),
             "/ledger": {"get": _ledger()},
             "/metrics": {"get": _metrics()},
             "/healthz": {"get": _healthz()},
             "/readyz": {"get": _readyz()},
         },
         "components": {
-            "schemas": _schemas(EventBody, ManyAccepted, StatsAnswer, Ledger, ProblemBody),
+            "schemas": _schemas(EventBody, ManyAccepted, StatsAnswer, Answer, Ledger, ProblemBody),
             "securitySchemes": {
                 "token": {
                     "type": "http",
@@ -224,6 +230,52 @@ def _stats() -> _Json:
             "422": _problem(422, "A parameter is missing or wrong.", FieldError("site_id", "is required")),
             "503": _again_later(503, "Too many reports are being made, or this one took too long."),
         },
+    }
+
+
+def _query_api() -> _Json:
+    schema = "/api/v2/query/schema.json"
+    example = {"site_id": "site-abc-123", "metrics": ["visitors"], "date_range": "7d", "dimensions": ["visit:source"]}
+    wrong = {
+        **_refusals(),
+        "400": _problem(400, "The request is not one that can be answered; `error` says so, too."),
+        "503": _again_later(503, "Too many reports are being made, or this one took too long."),
+    }
+
+    def operation(name: str, summary: str, answer: _Json, **more: object) -> _Json:
+        answers = {"200": {"description": "The answer.", "content": {"application/json": {"schema": answer}}}, **wrong}
+        described = {"tags": [_REPORTING], "operationId": name, "summary": summary, "security": _guarded()}
+        return {**described, **more, "responses": answers}
+
+    def of_legacy(name: str) -> _Json:
+        required = {"site_id": "site-abc-123", "property": "event:page"}
+        parameters = [
+            _parameter(
+                one,
+                {"type": "string", **({"examples": [required[one]]} if one in required else {})},
+                "As docs/api.md says.",
+                required=one in required,
+            )
+            for one in legacy.PARAMETERS[name]
+        ]
+        answer = {"type": "integer"} if name.startswith("realtime") else {"type": "object"}
+        return operation(name.replace("/", "_"), f"Plausible's Stats API v1: {name}", answer, parameters=parameters)
+
+    content = {"application/json": {"schema": {"type": "object"}, "example": example}}
+    query = operation(
+        "query",
+        "Any figures of a site",
+        _reference(Answer),
+        description=_QUERY,
+        externalDocs={"url": schema, "description": "The JSON schema of the body."},
+        requestBody={"required": True, "content": content},
+    )
+    query["responses"]["413"] = _problem(413, "The body is too large.")
+    shown = {"200": {"description": "The schema, draft 7.", "content": {"application/schema+json": {}}}}
+    return {
+        "/api/v2/query": {"post": query},
+        schema: {"get": {"tags": [_REPORTING], "summary": "What /api/v2/query takes", "responses": shown}},
+        **{f"/api/v1/stats/{name}": {"get": of_legacy(name)} for name in legacy.PARAMETERS},
     }
 
 

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,9 @@ def test_the_document_is_valid() -> None:
         ("/event", "post", {"202", "400", "403", "413", "415", "422", "429", "503"}),
         ("/event", "options", {"204"}),
         ("/stats", "get", {"200", "401", "403", "422", "429", "503"}),
+        ("/api/v2/query", "post", {"200", "400", "401", "403", "413", "429", "503"}),
+        ("/api/v2/query/schema.json", "get", {"200"}),
+        ("/api/v1/stats/breakdown", "get", {"200", "400", "401", "403", "429", "503"}),
         ("/ledger", "get", {"200", "401", "403", "429"}),
         ("/metrics", "get", {"200", "401", "403", "429"}),
         ("/healthz", "get", {"200"}),
@@ -128,7 +132,8 @@ def test_only_data_needs_the_token() -> None:
         path for path, item in DOCUMENT["paths"].items() for described in item.values() if "security" in described
     }
 
-    assert guarded == {"/stats", "/ledger", "/metrics"}
+    legacy = {f"/api/v1/stats/{name}" for name in ("realtime/visitors", "aggregate", "timeseries", "breakdown")}
+    assert guarded == {"/stats", "/ledger", "/metrics", "/api/v2/query", *legacy}
     assert DOCUMENT["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
 
 
@@ -136,6 +141,9 @@ class NoReports(Reports):
     """A database that is never asked."""
 
     def answer(self, queries: Sequence[Query]) -> list[list[Figures]]:
+        raise NotImplementedError
+
+    def first_events(self, site_id: str | None = None) -> dict[str, datetime]:
         raise NotImplementedError
 
     def trouble(self) -> str | None:

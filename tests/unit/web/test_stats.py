@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from footfall.database.duckdb.file import open_database
-from footfall.web.api import MAX_REPORTS
+from footfall.web.desk import MAX_REPORTS
 from web_api import faults, serving
 
 

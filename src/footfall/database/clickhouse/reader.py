@@ -46,6 +46,15 @@ class ClickhouseReports(Reports):
             answers[number].append(Figures(tuple(values), tuple(metrics)))
         return [_sorted(rows, query) for rows, query in zip(answers, queries, strict=True)]
 
+    def first_events(self, site_id: str | None = None) -> dict[str, datetime]:
+        condition, parameters = ("TRUE", {}) if site_id is None else ("site_id = {site:String}", {"site": site_id})
+        found = self._query(
+            f"SELECT site_id, toUnixTimestamp64Micro(min(time)) FROM {self._database.name}.events WHERE {condition} "
+            "GROUP BY site_id ORDER BY site_id",
+            parameters,
+        )
+        return {name: moment(first) for name, first in found}
+
     def trouble(self) -> str | None:
         try:
             self._query("SELECT 1", {})

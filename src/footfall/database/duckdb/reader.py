@@ -30,6 +30,11 @@ class DuckdbReports(Reports):
         with self._snapshot() as cursor:
             return [_answer(cursor, query) for query in queries]
 
+    def first_events(self, site_id: str | None = None) -> dict[str, datetime]:
+        query = "SELECT site_id, min(time) FROM events WHERE $site IS NULL OR site_id = $site GROUP BY 1 ORDER BY 1"
+        with self._snapshot() as cursor:
+            return dict(cursor.execute(query, {"site": site_id}).fetchall())
+
     def trouble(self) -> str | None:
         return None  # the file is open, and a disk that fails ends the process
 
