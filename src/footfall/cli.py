@@ -39,7 +39,7 @@ log_format_option = click.option(
 _LATER = {
     "export": ("footfall.cli_database", "export"),
     "import": ("footfall.cli_import", "import_"),
-    "rebuild": ("footfall.cli_database", "rebuild"),
+    "rebuild": ("footfall.cli_rebuild", "rebuild"),
 }
 """Commands whose module is imported when they are called: `serve` must not have DuckDB in a collector's memory."""
 

@@ -68,10 +68,15 @@ class Failpoint(StrEnum):
     CLICKHOUSE_MOVED = "clickhouse.moved"  # the position is; nobody knows
 
     # A rebuild, which shares the database's points while it fills the new one.
+    REBUILD_TAKEN_OVER = "rebuild.taken_over"  # the new database has what the old one had, and is beside it
     REBUILD_WHOLE = "rebuild.whole"  # the new database is durable, beside the old one
     REBUILD_KEPT = "rebuild.kept"  # the old one and its log have a second name
     REBUILD_PARTED = "rebuild.parted"  # the old one's log is gone from beside it
     REBUILD_REPLACED = "rebuild.replaced"  # the new one has the name; the queue does not know
+
+    # A move into ClickHouse.
+    MOVE_INSERTED = "move.inserted"  # some of the events are there, and no positions
+    MOVE_DONE = "move.done"  # everything is there, and nobody was told
 
 
 def _nothing(point: Failpoint, part: str = "") -> None:

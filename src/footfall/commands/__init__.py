@@ -1,1 +1,1 @@
-"""What the commands do that are no service: import, export, rebuild, restore."""
+"""What the commands do that are no service: import, export, rebuild."""

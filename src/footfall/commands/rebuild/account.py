@@ -26,6 +26,7 @@ def settle(queue: Progress, log: Progress, *, received: int, older: int, lost: i
     skipped = Counter(queue.skipped)
     # What the sink has missed, or could not read, the logs may have had.
     reasons = {LOST: min(lost, skipped.pop(LOST, 0)), UNREADABLE: skipped.pop(UNREADABLE, 0)}
+    del skipped[NOT_REBUILT]  # it is counted again below
     missing = max(0, received - queue.written - skipped.total())
     room = min(missing, older)
     written = min(room, log.written)

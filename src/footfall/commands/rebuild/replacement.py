@@ -12,10 +12,9 @@ from pathlib import Path
 
 import duckdb
 
-from footfall.commands.export import count_events
 from footfall.database.duckdb.file import log_of, open_database
 from footfall.durable.sync import sync
-from footfall.errors import AlreadyInUseError, FootfallError
+from footfall.errors import FootfallError
 from footfall.failpoint import Failpoint, reach
 
 
@@ -23,14 +22,12 @@ class Replacement:
     """A database that is to be replaced; the caller holds its lock.
 
     Attributes:
-        old_events: how many events the old one has; None where there is none, or it can't be read.
         kept: what the old one is called once it is replaced; None where there was none.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path.resolve()
         self._new_path = self._path.with_name(f"{self._path.name}.new")
-        self.old_events: int | None = None
         self.kept: Path | None = None
 
     @contextmanager
@@ -43,7 +40,6 @@ class Replacement:
         try:
             _remove(self._new_path)
             with closing(open_database(self._new_path)) as new:
-                self._look_at_old(new)
                 yield new
                 new.execute("CHECKPOINT")
             self._put_in_place()
@@ -53,21 +49,6 @@ class Replacement:
         finally:
             with suppress(OSError):
                 _remove(self._new_path)
-
-    def _look_at_old(self, new: duckdb.DuckDBPyConnection) -> None:
-        """Take over the salts, so that today's visitors are not counted as new ones, if the old one can be read."""
-        if not self._path.exists():
-            return
-        try:
-            with closing(open_database(self._path, read_only=True)) as old:
-                salts = old.execute("SELECT day, salt, made_at FROM salts").fetchall()
-                self.old_events = count_events(old)
-        except AlreadyInUseError:
-            raise
-        except (FootfallError, duckdb.Error):
-            return
-        with new.appender("salts") as rows:
-            rows.append_rows(salts)
 
     def _put_in_place(self) -> None:
         """Keep the old database by another name, with its log, and give its name to the new one."""

@@ -1,17 +1,14 @@
-"""A new database is made, by the present rules, from what else holds its contents.
+"""A new database is made, by the present rules, of all that there is: nothing that the old one has is left out.
 
-Whatever the queue still has is taken from its batches, because they hold all that was sent. What is older comes from
-the visits log, or from exported events (`footfall.commands.export`):
+1. **The old database**, or the one or the export that is named in its place (`contents`): every event, by the present
+   rules, with the positions, event ids and salts. It is left out only where it is gone or can't be read.
+2. **The queue**: the batches behind the position that came with the first source, so none counts twice.
+3. **The visits log**, if the ledger says that something is missing then, or if it is asked for. It has the hits alone,
+   and does not tell what the query of a hit said (site, path, user), so their site and page are those of their
+   referrer. A line whose hit is in the new database already is left out (`known_hits`).
 
-- **The visits log** has the hits. It does not tell what the query of a hit said (site, path, user), so their site and
-  page are those of their referrer, and it has no events. A hit that is in the log and in a batch is told by its line,
-  which is the same byte for byte, but for what `storage.addresses` and `storage.referrer_queries` left out when it was
-  written: each hit of a batch takes one such line out of the log. This needs no assumption about the order of the
-  lines, the files they were rotated into, or those that were deleted.
-- **An export** has everything the database knew, but not what is behind it (address, user agent). It says up to which
-  batch it goes, so the batches are taken from there on.
-
-The same sink writes the new database, which takes the old one's place at the end (`replacement`).
+The same sink writes the new database, which takes the old one's place at the end (`replacement`). Where a site has
+fewer events on a day than it had (`difference`), that takes an order.
 
 In the ledger, entries of the queue that no source brought back are skipped as `not_rebuilt`. Lines that this queue
 never had (the log of an earlier `data_dir`, for example) are in no ledger; their count is kept under the source
@@ -30,18 +27,22 @@ import duckdb
 import msgspec
 from msgspec import Struct, field
 
-from footfall.commands.export import Export, count_events
+from footfall.commands.export import count_events
 from footfall.commands.logfile import LogFile, ReadError, Skipped
 from footfall.commands.rebuild.account import NOT_REBUILT, settle
-from footfall.commands.rebuild.logs import LoggedHits, hit_of, lines_in, logged_in
+from footfall.commands.rebuild.contents import Contents, DuckdbContents, Salt, events_by_day, opened
+from footfall.commands.rebuild.difference import difference
+from footfall.commands.rebuild.known_hits import KnownHits
+from footfall.commands.rebuild.logs import count_logged, hit_of, lines_in
 from footfall.commands.rebuild.replacement import Replacement
 from footfall.database.duckdb.writer import CHECKPOINT_ROWS, DuckdbSink
 from footfall.database.schema import NAMES
 from footfall.entry import Hit, encode_entries
-from footfall.errors import BadUsageError, QueueBrokenError, QueueFullError
+from footfall.errors import BadUsageError, FootfallError, QueueBrokenError, QueueFullError
+from footfall.failpoint import Failpoint, reach
 from footfall.queue.base import Batch, Progress
 from footfall.queue.local.store import LocalQueue
-from footfall.queue.sink import DATABASE, LOST, VISIT_LOG
+from footfall.queue.sink import DATABASE, LOST, UNREADABLE, VISIT_LOG
 from footfall.settings import DatabaseSettings
 
 LOG_SOURCE: Final = "visits log"
@@ -63,9 +64,9 @@ class RebuildReport(Struct):
         events: how many it has.
         old_events: how many the old one had; None where there was none, or it could not be read.
         kept: what the old one is called now; None where there was none.
-        from_batches: events from the queue's batches.
+        from_first: events from the old database, or from what was named in its place.
+        from_batches: those from the queue's batches.
         from_log: those from the visits log.
-        from_export: exported ones.
         skipped: lines of the log that have no place in the database, by reason.
         malformed: lines that are none, by file.
         sites: the sites with the most events from the log, with how many.
@@ -75,116 +76,163 @@ class RebuildReport(Struct):
     events: int = 0
     old_events: int | None = None
     kept: Path | None = None
+    from_first: int = 0
     from_batches: int = 0
     from_log: int = 0
-    from_export: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     malformed: dict[Path, Skipped] = field(default_factory=dict)
     sites: list[tuple[str, int]] = field(default_factory=list)
     not_rebuilt: int = 0
 
 
-def rebuild_from_logs(
+class Logs(Struct, frozen=True):
+    """The visits logs of a rebuild.
+
+    Attributes:
+        files: opened before the rebuild begins. What is appended to them from then on is in the queue's batches.
+        sites: by the host in its referrer, the site that a hit of the logs counts for, where it is not that host.
+        are_wanted: read them even if the ledger says that nothing is missing.
+    """
+
+    files: Sequence[LogFile] = ()
+    sites: Mapping[str, str] = {}
+    are_wanted: bool = False
+
+
+NO_LOGS: Final = Logs()
+
+
+def rebuild(
     path: Path,
-    queue: LocalQueue,
-    logs: Sequence[LogFile],
+    queue: LocalQueue | None,
     *,
-    sites: Mapping[str, str],
+    first: Contents | None = None,
+    logs: Logs = NO_LOGS,
     settings: DatabaseSettings = DatabaseSettings(),
+    may_have_fewer: bool = False,
     on_progress: OnProgress = lambda _: None,
 ) -> RebuildReport:
-    """Make the database anew from the queue's batches, and from visits logs for what is older.
+    """Make the database anew.
 
     Args:
         path: the database; the caller holds its lock.
-        queue: what the database is filled from.
-        logs: opened before this is called. What is appended to them from then on is in the batches.
-        sites: by the host in its referrer, the site that a hit of the logs counts for, where it is not that host.
+        queue: what the database is filled from; None behind a broker.
+        first: takes the place of the old database as the first source.
+        logs: the visits logs.
         settings: what rows hold.
+        may_have_fewer: put the new database in place even if a site has fewer events on some day.
         on_progress: see `OnProgress`.
 
     Raises:
         FootfallError: it can't be done; the text says why. The old database is as it was.
     """
-    return _Rebuild(path, queue, settings=settings, on_progress=on_progress).from_logs(logs, sites)
-
-
-def rebuild_from_export(
-    path: Path,
-    queue: LocalQueue,
-    export: Export,
-    *,
-    settings: DatabaseSettings = DatabaseSettings(),
-    on_progress: OnProgress = lambda _: None,
-) -> RebuildReport:
-    """Make the database anew from exported events, and from the queue's batches that came after them.
-
-    The other arguments and errors are those of `rebuild_from_logs`.
-    """
-    return _Rebuild(path, queue, settings=settings, on_progress=on_progress).from_export(export)
+    made = _Rebuild(path, queue, settings=settings, on_progress=on_progress)
+    return made.run(first, logs, may_have_fewer=may_have_fewer)
 
 
 class _Rebuild:
     """One database on its way to being replaced."""
 
-    def __init__(self, path: Path, queue: LocalQueue, *, settings: DatabaseSettings, on_progress: OnProgress) -> None:
-        self._replacement = Replacement(path)
+    def __init__(
+        self, path: Path, queue: LocalQueue | None, *, settings: DatabaseSettings, on_progress: OnProgress
+    ) -> None:
+        self._path = path
         self._queue = queue
         self._settings = settings
         self._on_progress = on_progress
         self._report = RebuildReport()
 
-    def from_logs(self, logs: Sequence[LogFile], sites: Mapping[str, str]) -> RebuildReport:
-        with self._replacement.made() as new:
-            self._hold_batches()
-            with closing(LoggedHits()) as retained, closing(self._sink(new)) as sink:
-                older = self._take_batches(sink, retained)
-                self._report.from_batches = count_events(new)
-                for log in logs:
-                    self._take_log(sink, log, retained, sites)
-            self._report.from_log = count_events(new) - self._report.from_batches
-            self._report.sites = _sites_behind(new, self._report.from_batches)
-            settled = self._settle(new, sink.progress(), older=older, lost=0)
-        return self._done(settled)
+    def run(self, first: Contents | None, logs: Logs, *, may_have_fewer: bool) -> RebuildReport:
+        replacement = Replacement(self._path)
+        settled = None
+        with replacement.made() as new, opened(self._path) as old:
+            if self._queue is not None:
+                _hold_batches(self._queue)
+            if (source := first or old) is not None:
+                self._take_contents(new, source, source.salts() or (old.salts() if old else []))
+            elif self._queue is None:
+                raise BadUsageError(
+                    f"There is no database at {self._path} that can be read, and behind a broker (queue.url) only an "
+                    "export can take its place: footfall rebuild --events FILE. Or move the database away and start "
+                    "the processor: it reads again what the broker still has."
+                )
+            self._report.from_first = count_events(new)
+            if self._queue is not None:
+                settled = self._take_rest(new, self._queue, logs, is_first=source is None)
+            self._report.events = count_events(new)
+            if old is not None:
+                self._report.old_events = old.events
+                _refuse_fewer(old, new, may_have_fewer=may_have_fewer)
+        if self._queue is not None and settled is not None:
+            # What does not get through now the processor reports at its start.
+            with suppress(QueueFullError, QueueBrokenError):
+                self._queue.report(DATABASE, settled)
+        self._report.kept = replacement.kept
+        return self._report
 
-    def from_export(self, export: Export) -> RebuildReport:
-        with self._replacement.made() as new:
-            self._hold_batches()
-            self._take_export(new, export)
-            self._report.from_export = count_events(new)
-            with closing(self._sink(new)) as sink:
-                self._take_batches(sink, None)
-            self._report.from_batches = count_events(new) - self._report.from_export
-            known = export.progress().get(self._queue.source, Progress())
-            settled = self._settle(new, sink.progress(), older=0, lost=known.skipped.get(LOST, 0))
-        return self._done(settled)
+    def _take_contents(self, new: duckdb.DuckDBPyConnection, contents: Contents, salts: Sequence[Salt]) -> None:
+        for ids in _chunks(contents.event_ids(), _CHUNK_ROWS):
+            with new.appender("event_ids") as event_ids:
+                event_ids.append_rows([(key, *seen) for key, seen in ids])
+        consumed = uncovered = 0
+        for rows in _chunks(contents.rows(self._settings), _CHUNK_ROWS):
+            with new.appender("events", columns=list(NAMES)) as events:
+                events.append_rows(rows)
+            uncovered += len(rows)
+            if uncovered >= CHECKPOINT_ROWS:
+                new.execute("CHECKPOINT")
+                uncovered = 0
+            self._on_progress(contents.consumed() - consumed)
+            consumed = contents.consumed()
+        with new.appender("salts") as rows_of_salts:
+            rows_of_salts.append_rows(salts)
+        _put_positions(new, contents.progress())
+        reach(Failpoint.REBUILD_TAKEN_OVER)
 
-    def _sink(self, new: duckdb.DuckDBPyConnection) -> DuckdbSink:
-        return DuckdbSink(new, settings=self._settings)
+    def _take_rest(self, new: duckdb.DuckDBPyConnection, queue: LocalQueue, logs: Logs, *, is_first: bool) -> Progress:
+        """Take what the first source has not from the queue and the logs; return the account of the queue.
 
-    def _take_batches(self, sink: DuckdbSink, retained: LoggedHits | None) -> int:
-        """Write the batches behind the sink's position, and note the lines that they have in the visits log.
+        Args:
+            new: the new database.
+            queue: as for `rebuild`.
+            logs: as for `rebuild`.
+            is_first: there was no other source.
+        """
+        known = _positions(new)
+        lost = known.get(queue.source, Progress()).skipped.get(LOST, 0)
+        with closing(DuckdbSink(new, settings=self._settings)) as sink:
+            older = self._take_batches(sink, queue)
+            self._report.from_batches = count_events(new) - self._report.from_first
+            if is_first or logs.are_wanted or _is_missing(sink.progress().get(queue.source, Progress())):
+                with closing(KnownHits()) as hits:
+                    hits.add(new)
+                    for log in logs.files:
+                        self._take_log(sink, log, hits, logs.sites)
+            before = self._report.from_first + self._report.from_batches
+            self._report.from_log = count_events(new) - before
+            self._report.sites = _sites_behind(new, before)
+            return self._settle(new, queue, sink.progress(), known.get(LOG_SOURCE, Progress()), older=older, lost=lost)
+
+    def _take_batches(self, sink: DuckdbSink, queue: LocalQueue) -> int:
+        """Write the batches behind the sink's position.
 
         Returns:
             how many lines the log has of this queue's batches that are older than these.
         """
-        reports = self._queue.sink_reports()
-        position = sink.progress().get(self._queue.source, Progress()).sequence
-        last = self._queue.last_sequence()  # a running collector must not keep this going for ever
+        reports = queue.sink_reports()
+        position = sink.progress().get(queue.source, Progress()).sequence
+        last = queue.last_sequence()  # a running collector must not keep this going for ever
         older, logged = (reports[VISIT_LOG].written, reports[VISIT_LOG].sequence) if VISIT_LOG in reports else (0, 0)
-        while position < last and (batches := self._queue.read(position)):
+        while position < last and (batches := queue.read(position)):
             sink.write(batches)
             for batch in batches:
-                if retained is not None:
-                    hits = logged_in(batch)
-                    retained.add(hits)
-                    older -= len(hits) if batch.sequence <= logged else 0
+                older -= count_logged(batch) if batch.sequence <= logged else 0
                 self._on_progress(len(batch.payload))
             position = batches[-1].sequence
         return max(0, older)
 
-    def _take_log(self, sink: DuckdbSink, log: LogFile, retained: LoggedHits, sites: Mapping[str, str]) -> None:
-        """Write the hits of a visits log, without those that batches hold."""
+    def _take_log(self, sink: DuckdbSink, log: LogFile, known: KnownHits, sites: Mapping[str, str]) -> None:
+        """Write the hits of a visits log, without those that are known."""
         hits: list[Hit] = []
         number = consumed = 0
         try:
@@ -192,7 +240,7 @@ class _Rebuild:
                 hit = hit_of(line, sites)
                 if hit is None:
                     self._report.malformed.setdefault(log.path, Skipped()).add(number)
-                elif not retained.take(line, hit):
+                elif not known.take(hit):
                     hits.append(hit)
                 if number % _CHUNK_ROWS == 0:
                     _write_hits(sink, hits)
@@ -206,52 +254,58 @@ class _Rebuild:
         _write_hits(sink, hits)
         self._on_progress(log.consumed() - consumed)
 
-    def _take_export(self, new: duckdb.DuckDBPyConnection, export: Export) -> None:
-        for ids in _chunks(export.event_ids(), _CHUNK_ROWS):
-            with new.appender("event_ids", columns=["id", "seen_at"]) as event_ids:
-                event_ids.append_rows(ids)
-        consumed = uncovered = 0
-        for rows in _chunks(export.rows(settings=self._settings), _CHUNK_ROWS):
-            with new.appender("events", columns=list(NAMES)) as events:
-                events.append_rows(rows)
-            uncovered += len(rows)
-            if uncovered >= CHECKPOINT_ROWS:
-                new.execute("CHECKPOINT")
-                uncovered = 0
-            self._on_progress(export.consumed() - consumed)
-            consumed = export.consumed()
-        _put_positions(new, export.progress())
-
     def _settle(
-        self, new: duckdb.DuckDBPyConnection, progress: Mapping[str, Progress], *, older: int, lost: int
+        self,
+        new: duckdb.DuckDBPyConnection,
+        queue: LocalQueue,
+        progress: Mapping[str, Progress],
+        logged_before: Progress,
+        *,
+        older: int,
+        lost: int,
     ) -> Progress:
         """Write the account into the new database, and return that of the queue; the rest is as in `settle`."""
-        queue, log = progress.get(self._queue.source, Progress()), progress.get(LOG_SOURCE, Progress())
-        received = self._queue.received_until(queue.sequence)
-        settled, beyond = settle(queue, log, received=received, older=older, lost=lost)
-        positions = {**progress, self._queue.source: settled, LOG_SOURCE: beyond}
-        if not beyond.written:
-            del positions[LOG_SOURCE]
+        own, log = progress.get(queue.source, Progress()), progress.get(LOG_SOURCE, Progress())
+        log = _since(log, logged_before)
+        settled, beyond = settle(own, log, received=queue.received_until(own.sequence), older=older, lost=lost)
+        positions = {**progress, queue.source: settled}
+        if written := logged_before.written + beyond.written:
+            positions[LOG_SOURCE] = Progress(beyond.sequence, written=written)
+        else:
+            positions.pop(LOG_SOURCE, None)
         _put_positions(new, positions)
         self._report.skipped = log.skipped
         self._report.not_rebuilt = settled.skipped.get(NOT_REBUILT, 0)
-        self._report.events = count_events(new)
         return settled
 
-    def _hold_batches(self) -> None:
-        """Let the queue drop nothing until the new database has it, whatever the old one had."""
-        report = self._queue.sink_reports().get(DATABASE)
-        if report is not None:
-            unsafe = Progress(report.sequence, 0, report.written, report.skipped)
-            self._queue.report(DATABASE, unsafe, "is being rebuilt")
 
-    def _done(self, settled: Progress) -> RebuildReport:
-        # What does not get through now the processor reports at its start.
-        with suppress(QueueFullError, QueueBrokenError):
-            self._queue.report(DATABASE, settled)
-        self._report.old_events = self._replacement.old_events
-        self._report.kept = self._replacement.kept
-        return self._report
+def _is_missing(progress: Progress) -> bool:
+    """Whether something is not in the database that the visits log may have."""
+    return any(progress.skipped.get(reason) for reason in (LOST, UNREADABLE, NOT_REBUILT))
+
+
+def _since(log: Progress, before: Progress) -> Progress:
+    """What became of the lines that were taken now."""
+    skipped = {reason: count - before.skipped.get(reason, 0) for reason, count in log.skipped.items()}
+    return Progress(log.sequence, written=log.written - before.written, skipped=skipped)
+
+
+def _hold_batches(queue: LocalQueue) -> None:
+    """Let the queue drop nothing until the new database has it, whatever the old one had."""
+    report = queue.sink_reports().get(DATABASE)
+    if report is not None:
+        unsafe = Progress(report.sequence, 0, report.written, report.skipped)
+        queue.report(DATABASE, unsafe, "is being rebuilt")
+
+
+def _refuse_fewer(old: DuckdbContents, new: duckdb.DuckDBPyConnection, *, may_have_fewer: bool) -> None:
+    found = difference(old.events_by_day(), events_by_day(new))
+    if found.days and not may_have_fewer:
+        summary = (
+            f"The new database would have fewer events than the old one on {found.days:,} days of its sites, "
+            f"{found.missing:,} in all. The old one is as it was. To replace it all the same, add --allow-fewer."
+        )
+        raise FootfallError("\n".join([summary, *found.lines()]))
 
 
 def _write_hits(sink: DuckdbSink, hits: Sequence[Hit]) -> None:
@@ -267,6 +321,10 @@ def _sites_behind(new: duckdb.DuckDBPyConnection, first: int) -> list[tuple[str,
         "ORDER BY events DESC, site_id LIMIT ?",
         [first, _SHOWN_SITES],
     ).fetchall()
+
+
+def _positions(new: duckdb.DuckDBPyConnection) -> dict[str, Progress]:
+    return DuckdbContents(new).progress()
 
 
 def _put_positions(new: duckdb.DuckDBPyConnection, positions: Mapping[str, Progress]) -> None:

@@ -6,6 +6,7 @@
   reason (JSON). A new position is a new row; the one with the greatest sequence counts, and merging drops the others.
 - `salts`: the secrets that tell visitors without a user id apart, by UTC day (days since 1970). A salt that is
   forgotten leaves an empty row; one that is made after that has the next `generation`.
+- `event_ids`: event ids that came with rows from another database, with what `events` says of the others.
 - `doubles`: rows of `events` that reports leave out, because two processors wrote the same event id at the same moment.
 - `format`: the number of this layout. While a migration is under way, it also holds the number of the older one.
 
@@ -41,6 +42,7 @@ DOUBLE_TYPES: Final = {
     "sequence": "UInt64",
     "event_key": HASH.clickhouse,
 }
+EVENT_ID_TYPES: Final = {name: _BOOKKEEPING[name] for name in ("event_key", "seen_at", "sender")}
 FORMAT_TYPES: Final = {"version": "UInt32"}
 
 # A batch is found by its sequence, and an event by its key, without a look at every row: sequences are times, so rows
@@ -49,7 +51,7 @@ _INDEXES: Final = """,
     INDEX by_sequence sequence TYPE minmax GRANULARITY 1,
     INDEX by_event_key event_key TYPE bloom_filter GRANULARITY 1"""
 
-TABLES: Final = frozenset({"format", "events", "positions", "salts", "doubles"})
+TABLES: Final = frozenset({"format", "events", "positions", "salts", "doubles", "event_ids"})
 
 
 class Ddl:
@@ -75,6 +77,7 @@ class Ddl:
             self._table("positions", POSITION_TYPES, "source", version="sequence"),
             # A salt that is forgotten shall leave the disk, not only the table.
             self._table("salts", SALT_TYPES, "(day, generation)", settings=", old_parts_lifetime = 60"),
+            self._table("event_ids", EVENT_ID_TYPES, "event_key"),
             self._table("doubles", DOUBLE_TYPES, "(site_id, queue, sequence, event_key)"),
         ]
         return [*made, self.spread("events", self.local_events)] if self._cluster else made

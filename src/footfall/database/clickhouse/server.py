@@ -162,6 +162,15 @@ class ClickhouseDatabase:
                 ).result_rows
             ]
 
+    def stream(self, query: str, parameters: Mapping[str, Any] | None = None) -> Iterator[tuple[Any, ...]]:
+        """As `query`, a block at a time, for more rows than fit into memory."""
+        with (
+            self._naming_errors(),
+            self._client.query_row_block_stream(query, parameters=dict(parameters or {})) as blocks,
+        ):
+            for block in blocks:
+                yield from block
+
     def run(
         self,
         statement: str,

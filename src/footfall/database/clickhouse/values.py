@@ -4,8 +4,9 @@ A moment is a number of microseconds: an event may have happened in the year one
 for dates can show, though they hold it.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from footfall.database.schema import EVENTS, Row
 
@@ -21,6 +22,13 @@ def microseconds(moment: datetime) -> int:
 
 def moment(microseconds: int) -> datetime:
     return EPOCH + microseconds * _MICROSECOND
+
+
+def loaded(row: Sequence[Any]) -> Row:
+    """The reverse of `stored`."""
+    time, *rest = row
+    values = (None if value == unknown else value for value, unknown in zip(rest, _UNKNOWN, strict=True))
+    return cast(Row, (moment(time), *values))
 
 
 def stored(row: Row) -> tuple[Any, ...]:

@@ -212,9 +212,10 @@ class ClickhouseSink:
         return {
             key: SeenId(moment(received_us), sender)
             for key, received_us, sender in self._db.query(
-                "SELECT event_key, max(toUnixTimestamp64Micro(seen_at)), argMax(sender, seen_at) "
-                f"FROM {self._db.name}.events WHERE {_WITH_KEYS} "
-                "AND NOT (queue = {source:String} AND sequence > {sequence:UInt64}) "
+                "SELECT event_key, max(toUnixTimestamp64Micro(seen_at)), argMax(sender, seen_at) FROM ("
+                f"SELECT event_key, seen_at, sender FROM {self._db.name}.events WHERE {_WITH_KEYS} "
+                "AND NOT (queue = {source:String} AND sequence > {sequence:UInt64}) UNION ALL "
+                f"SELECT event_key, seen_at, sender FROM {self._db.name}.event_ids WHERE {_WITH_KEYS}) "
                 "GROUP BY event_key",
                 {**_around(keys), "source": source, "sequence": sequence},
                 keys=keys,
