@@ -25,10 +25,26 @@ DIMENSIONS = st.sampled_from(
     [*names.DIMENSIONS, *names.TIME, "event:goal", "event:props:plan", "event:props:", "event:props:a\nb", "segment"]
 )
 DATES = st.sampled_from(
-    (
-        "day 24h 7d 0d 07d 5000d 5001d 6mo 101mo month year all week 2025-11-12 2025-02-30 2025-11-12T09:30:00Z "
-        "2025-11-12T09:30:00.5+05:45 2025-11-12T09:30:00"
-    ).split()
+    [
+        "day",
+        "24h",
+        "7d",
+        "0d",
+        "07d",
+        "5000d",
+        "5001d",
+        "6mo",
+        "101mo",
+        "month",
+        "year",
+        "all",
+        "week",
+        "2025-11-12",
+        "2025-02-30",
+        "2025-11-12T09:30:00Z",
+        "2025-11-12T09:30:00.5+05:45",
+        "2025-11-12T09:30:00",
+    ]
 )
 RANGES = DATES | st.lists(DATES, min_size=1, max_size=3)
 CLAUSES = st.lists(st.sampled_from(["", "/", "x" * 2_049, "x" * 1_001, 7, True, None, 1.5]), max_size=2)
