@@ -58,7 +58,9 @@ class Reports(ABC):
     def trouble(self) -> str | None:
         """Why no report can be made now, or None."""
 
-    def stats(self, site_id: str, *, first: date | None, last: date | None, limit: int) -> Stats:
+    def stats(
+        self, site_id: str, *, first: date | None, last: date | None, limit: int, with_bots: bool = True
+    ) -> Stats:
         """The figures of a site, zeros for one that was never seen.
 
         Args:
@@ -66,6 +68,7 @@ class Reports(ABC):
             first: the first UTC day that counts; None for no beginning.
             last: the last UTC day that counts; None for no end.
             limit: how many of `top_paths` at most.
+            with_bots: whether what bots view counts, too.
 
         Raises:
             TimeoutError, OSError: as `answer`.
@@ -74,7 +77,7 @@ class Reports(ABC):
             site_id=site_id,
             metrics=("pageviews", "visitors"),
             filter=Where(NAME, Operator.IS, (PAGE_VIEW,)),
-            with_bots=True,
+            with_bots=with_bots,
             start=None if first is None else datetime.combine(first, time.min),
             end=None if last is None or last == date.max else datetime.combine(last + timedelta(days=1), time.min),
         )

@@ -23,7 +23,6 @@ from footfall.web import docs, openapi
 from footfall.web.desk import Desk
 from footfall.web.envelope import Envelope, on_http_exception, on_problem
 from footfall.web.query_api import endpoints
-from footfall.web.query_api.answer import QueryApi
 from footfall.web.query_api.goals import Sites
 from footfall.web.stats import StatsAnswer, parse_query
 
@@ -56,7 +55,7 @@ def build_app(
         FileNotFoundError: the files of `/docs` are not installed.
     """
     desk = Desk(wait_s)
-    queries = endpoints.routes(QueryApi(reports, Sites(sites or {}, time_zone)), desk)
+    queries = endpoints.routes(reports, Sites(sites or {}, time_zone), desk)
     return _app([_stats(reports, desk), *queries, *_status_routes(status), *_documentation()], access)
 
 
@@ -86,7 +85,14 @@ def _app(routes: list[Route], access: ReportAccess | None) -> Starlette:
 def _stats(reports: Reports, desk: Desk) -> Route:
     async def stats(request: Request) -> Response:
         query = parse_query(request.query_params.multi_items())
-        make = partial(reports.stats, query.site_id, first=query.first_day, last=query.last_day, limit=query.limit)
+        make = partial(
+            reports.stats,
+            query.site_id,
+            first=query.first_day,
+            last=query.last_day,
+            limit=query.limit,
+            with_bots=query.bots == "include",
+        )
         return _json(msgspec.json.encode(StatsAnswer.of(query, await desk.made(make))))
 
     return Route("/stats", stats)

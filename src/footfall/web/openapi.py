@@ -13,6 +13,7 @@ from footfall.problem import CONTENT_TYPE, FieldError, phrase
 from footfall.status.ledger import Ledger
 from footfall.web.query_api import legacy
 from footfall.web.query_api.answer import Answer
+from footfall.web.query_api.listing import SiteList
 from footfall.web.stats import StatsAnswer, StatsQuery
 
 _Json = dict[str, Any]
@@ -80,7 +81,7 @@ def document() -> _Json:
             "/readyz": {"get": _readyz()},
         },
         "components": {
-            "schemas": _schemas(EventBody, ManyAccepted, StatsAnswer, Answer, Ledger, ProblemBody),
+            "schemas": _schemas(EventBody, ManyAccepted, StatsAnswer, Answer, SiteList, Ledger, ProblemBody),
             "securitySchemes": {
                 "token": {
                     "type": "http",
@@ -275,6 +276,7 @@ def _query_api() -> _Json:
     return {
         "/api/v2/query": {"post": query},
         schema: {"get": {"tags": [_REPORTING], "summary": "What /api/v2/query takes", "responses": shown}},
+        "/api/v1/sites": {"get": operation("sites", "The sites that there are", _reference(SiteList))},
         **{f"/api/v1/stats/{name}": {"get": of_legacy(name)} for name in legacy.PARAMETERS},
     }
 

@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Iterable
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
@@ -29,6 +29,7 @@ class StatsQuery(Struct, frozen=True):
         name="to", default=UNSET
     )
     limit: Annotated[int, Meta(ge=1, le=MAX_PATHS, description="How many of `top_paths` at most.")] = 10
+    bots: Annotated[Literal["include", "exclude"], Meta(description="Whether what bots view counts.")] = "include"
 
     @property
     def first_day(self) -> dt.date | None:

@@ -99,7 +99,7 @@ def test_the_limits_are_those_that_are_checked() -> None:
 
 def test_the_parameters_of_stats_are_those_it_reads() -> None:
     """All of them, and only the site is required."""
-    assert list(parameters("/stats")) == ["site_id", "date", "from", "to", "limit"]
+    assert list(parameters("/stats")) == ["site_id", "date", "from", "to", "limit", "bots"]
     assert parse_query([("site_id", "site")]) == StatsQuery("site")
 
 
@@ -133,7 +133,7 @@ def test_only_data_needs_the_token() -> None:
     }
 
     legacy = {f"/api/v1/stats/{name}" for name in ("realtime/visitors", "aggregate", "timeseries", "breakdown")}
-    assert guarded == {"/stats", "/ledger", "/metrics", "/api/v2/query", *legacy}
+    assert guarded == {"/stats", "/ledger", "/metrics", "/api/v2/query", "/api/v1/sites", *legacy}
     assert DOCUMENT["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
 
 

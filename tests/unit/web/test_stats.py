@@ -70,6 +70,22 @@ def test_the_limit_is_how_many_paths_come(client: httpx.Client, limit: str | Non
     assert count == len(answer["top_paths"])
 
 
+def test_bots_count_unless_they_are_left_out(tmp_path: Path) -> None:
+    """They are kept; `bots=exclude` leaves them out of every figure."""
+    with open_database(tmp_path / "footfall.duckdb") as database, serving(database) as client:
+        database.execute(
+            "INSERT INTO events (time, site_id, event_type, path, visitor, bot) VALUES "
+            "(TIMESTAMP '2025-11-12', 'site', 'page_view', '/', 1, NULL), "
+            "(TIMESTAMP '2025-11-12', 'site', 'page_view', '/robots.txt', 2, 'Googlebot')"
+        )
+        every, people = (
+            client.get("/stats", params={"site_id": "site", "bots": bots}) for bots in ("include", "exclude")
+        )
+
+    assert (2, 2) == (every.json()["total_views"], every.json()["unique_users"])
+    assert '{"site_id":"site","total_views":1,"unique_users":1,"top_paths":[{"path":"/","views":1}]}' == people.text
+
+
 @pytest.mark.parametrize(
     ("query", "fields"),
     [
@@ -92,6 +108,7 @@ def test_the_limit_is_how_many_paths_come(client: httpx.Client, limit: str | Non
         ("site_id=site&limit=101", {"limit"}),
         ("site_id=site&limit=-1", {"limit"}),
         ("site_id=site&limit=ten", {"limit"}),
+        ("site_id=site&bots=no", {"bots"}),
         ("site_id=site&limit=" + "9" * 5_000, {"limit"}),
         ("date=x&from=y&to=z&limit=0", {"site_id", "date", "from", "to", "limit"}),
     ],

@@ -9,10 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from footfall.database.reports import Reports
 from footfall.problem import Problem
 from footfall.web.desk import Desk
 from footfall.web.query_api import legacy
 from footfall.web.query_api.answer import QueryApi
+from footfall.web.query_api.goals import Sites
+from footfall.web.query_api.listing import list_sites
 from footfall.web.query_api.request import check, decode
 from footfall.web.query_api.schema import SCHEMA
 
@@ -26,13 +29,15 @@ _LEGACY: Final[dict[str, Callable[[QueryApi, legacy.Parameters], Any]]] = {
 }
 
 
-def routes(api: QueryApi, desk: Desk) -> list[Route]:
+def routes(reports: Reports, sites: Sites, desk: Desk) -> list[Route]:
     """All of them.
 
     Args:
-        api: answers.
+        reports: reads the figures.
+        sites: what is known of each site.
         desk: has the answers made.
     """
+    api = QueryApi(reports, sites)
 
     async def query(request: Request) -> Response:
         asked = check(decode(await _body(request)))
@@ -45,7 +50,11 @@ def routes(api: QueryApi, desk: Desk) -> list[Route]:
 
         return Route(f"/api/v1/stats/{name}", answer, methods=["GET"])
 
+    async def listing(_: Request) -> Response:
+        return _json(await desk.made(partial(list_sites, reports, sites)))
+
     return [
+        Route("/api/v1/sites", listing, methods=["GET"]),
         Route("/api/v2/query", query, methods=["POST"]),
         Route("/api/v2/query/schema.json", _json(SCHEMA, "application/schema+json"), methods=["GET"]),
         *map(of_legacy, _LEGACY),
