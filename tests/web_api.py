@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -12,6 +12,7 @@ import uvicorn
 
 from footfall.database.duckdb.reader import DuckdbReports
 from footfall.queue.local.reader import QueueState
+from footfall.sites import SiteSettings
 from footfall.status.access import ReportAccess
 from footfall.status.service import ServiceStatus
 from footfall.web.api import build_app
@@ -48,10 +49,14 @@ def serving(
     token: str | None = None,
     status: ServiceStatus = service_status(),  # noqa: B008 - it keeps nothing
     limit_s: float = 30.0,
+    sites: Mapping[str, SiteSettings] | None = None,
+    time_zone: str = "UTC",
 ) -> Iterator[httpx.Client]:
     """A client of the real API on a port of its own."""
     reports = DuckdbReports(database, limit_s=limit_s)
-    app = build_app(reports=reports, access=ReportAccess(token), status=status, wait_s=limit_s)
+    app = build_app(
+        reports=reports, access=ReportAccess(token), status=status, wait_s=limit_s, sites=sites, time_zone=time_zone
+    )
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -71,7 +71,16 @@ OTHERS: dict[str, Any] = {
     "reporting.time_zone": "Asia/Kathmandu",
     "monitor.host": "::1",
     "monitor.port": 9002,
-    "sites": {"my-blog": {"domains": ["blog.example", "münchen.example", "[::1]"], "time_zone": "Europe/Berlin"}},
+    "sites": {
+        "my-blog": {
+            "name": "My blog",
+            "group": "Blogs",
+            "domains": ["blog.example", "münchen.example", "[::1]"],
+            "time_zone": "Europe/Berlin",
+            "goals": [{"name": "Read", "page": "/posts/*"}, {"name": "Order", "event": "order", "props": {"a": "b"}}],
+            "funnels": [{"name": "Buying", "steps": ["Read", "Order"]}],
+        }
+    },
 }
 """Another value for each setting that has one."""
 
@@ -416,6 +425,25 @@ def test_every_setting_says_what_it_may_be() -> None:
         ({"time_zone": "Europe"}, "sites.my-site.time_zone", "as in Europe/Berlin"),
         ({"time_zone": "Europe/Berln"}, "sites.my-site.time_zone", "as in Europe/Berlin"),
         ({"time_zone": "../etc/passwd"}, "sites.my-site.time_zone", "as in Europe/Berlin"),
+        ({"name": ""}, "sites.my-site.name", "a text of 1 to 128 characters"),
+        ({"goals": {}}, "sites.my-site.goals", "must be a list of JSON objects"),
+        ({"goals": ["order"]}, "sites.my-site.goals[0]", "must be a JSON object"),
+        ({"goals": [{}]}, "sites.my-site.goals[0]", "needs name"),
+        ({"goals": [{"name": "a", "pages": "/"}]}, "sites.my-site.goals[0].pages", "did you mean page?"),
+        ({"goals": [{"name": "a", "page": 1}]}, "sites.my-site.goals[0].page", "must be a text of 1 to 2048"),
+        ({"goals": [{"name": "a"}]}, "sites.my-site.goals[0]", "needs either page or event"),
+        ({"goals": [{"name": "a", "page": "/", "event": "b"}]}, "sites.my-site.goals[0]", "and not both"),
+        ({"goals": [{"name": "a", "page": "shoes"}]}, "sites.my-site.goals[0].page", "must begin with / or *"),
+        ({"goals": [{"name": "a", "page": "/", "props": {"b": "c"}}]}, "sites.my-site.goals[0].props", "with event"),
+        ({"goals": [{"name": "a", "event": "b", "props": {"c": 1}}]}, "sites.my-site.goals[0].props", "an object of"),
+        ({"goals": [{"name": "a", "event": "b"}] * 2}, "sites.my-site.goals", "'a' is given 2 times"),
+        ({"funnels": [{"name": "a"}]}, "sites.my-site.funnels[0]", "needs steps"),
+        ({"funnels": [{"name": "a", "steps": ["b"]}]}, "sites.my-site.funnels[0].steps", "needs 2 to 20 steps"),
+        (
+            {"funnels": [{"name": "a", "steps": ["b", "c"]}]},
+            "sites.my-site.funnels[0].steps",
+            "none of the site's goals",
+        ),
     ],
 )
 def test_a_site_that_cannot_be_is_refused_by_its_key(site: object, key: str, allowed: str) -> None:
