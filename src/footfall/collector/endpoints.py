@@ -9,12 +9,11 @@ from footfall.collector import content
 from footfall.collector.address import ClientAddress
 from footfall.collector.admission import Admission
 from footfall.collector.intake import Intake, Outcome
-from footfall.collector.late import LateReplies
 from footfall.collector.message import Request, Response
 from footfall.collector.reply import Reply
 from footfall.collector.reports import ReportRequests
 from footfall.collector.route import ANY_ORIGIN, Refused, Route
-from footfall.collector.trust import NotTrustedError
+from footfall.collector.static_file import StaticFile
 from footfall.entry import Entry
 from footfall.problem import Problem
 from footfall.rate_limit import RateLimiter
@@ -35,9 +34,10 @@ class Endpoints:
         intake: commits the entries.
         routes: which paths are collected.
         addresses: finds the visitor's address.
-        reports: answers every request that has no route.
+        reports: answers every request that has no route and is for none of the files.
         admission: the rules for what is taken, if there are any.
         limiter: limits how many entries an address may send.
+        files: are served to everybody, and counted nowhere.
         clock: returns nanoseconds since 1970.
     """
 
@@ -50,17 +50,18 @@ class Endpoints:
         reports: ReportRequests,
         admission: Admission | None = None,
         limiter: RateLimiter | None = None,
+        files: Sequence[StaticFile] = (),
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._intake = intake
         self.has_room = intake.has_room
         self.when_room = intake.when_room
         self._routes = {route.path: route for route in routes}
+        self._files = {file.path: file for file in files}
         self._addresses = addresses
         self._reports = reports
         self._admission = admission
         self._limiter = limiter
-        self._late_replies = LateReplies()
         self._has_rules = admission is not None or limiter is not None
         self._clock = clock
 
@@ -69,19 +70,19 @@ class Endpoints:
         return _LEAST_BODY_BYTES if route is None else route.max_body_bytes
 
     def streams_body(self, path: bytes) -> bool:
-        return path not in self._routes and self._reports.are_here
+        return path not in self._routes and path not in self._files and self._reports.are_here
 
     def handle(self, request: Request, reply: Reply) -> None:
         route = self._routes.get(request.path)
         if route is None:
-            self._reports.answer(request, reply)
+            file = self._files.get(request.path)
+            if file is None:
+                self._reports.answer(request, reply)
+            else:
+                reply.send(file.answer(request))
         elif request.method in route.methods:
             try:
                 self._collect(route, request, reply)
-            except NotTrustedError as problem:
-                self._intake.refuse(problem.reason)
-                response = _crossing(route, request.headers, route.refuse(problem, request))
-                self._late_replies.send(response.extended(problem.headers), reply, problem.delay_s)
             except Problem as problem:
                 self._intake.refuse(problem.reason)
                 reply.send(_crossing(route, request.headers, route.refuse(problem, request)))
@@ -164,10 +165,9 @@ class Endpoints:
     def _limit(self, limiter: RateLimiter, request: Request, address: str | None, count: int) -> None:
         """Refuse what an address sends beyond its rate.
 
-        A proxy that is not trusted is not limited: all its visitors would share one limit. Nor is a server that sends
-        events for its visitors.
+        A proxy that is not trusted is not limited: all its visitors would share one limit.
         """
-        if request.is_trusted or self._addresses.is_unnamed_proxy(request.peer, request.headers):
+        if self._addresses.is_unnamed_proxy(request.peer, request.headers):
             return
         if wait_s := limiter.take(address, count):
             detail = "This address sends too many events (collector.rate_limit_per_minute); try again later."

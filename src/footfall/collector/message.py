@@ -1,15 +1,15 @@
 """Requests and responses of HTTP/1.1, without their framing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
 from footfall.collector.body import BodyStream
 from footfall.problem import CONTENT_TYPE, Problem, phrase
 from footfall.rate_limit import retry_after
-from footfall.status.local import Origin
 
 _SLASH = ord("/")
+_WITHOUT_BODY: Final = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 NOSNIFF: Final = {"x-content-type-options": "nosniff"}
 """Keeps browsers from guessing another content type (Fetch standard, section 3.6)."""
 
@@ -28,7 +28,7 @@ class Response:
         lines = [f"HTTP/1.1 {status} {phrase(status)}"]
         if content_type:
             lines.append(f"content-type: {content_type}")
-        if status != HTTPStatus.NO_CONTENT:
+        if status not in _WITHOUT_BODY:
             lines.append(f"content-length: {len(body)}")
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         self.status = status
@@ -75,24 +75,11 @@ class Request:
     """A complete request. Names in `headers` are in lower case; the values of a repeated one are joined by commas.
 
     `peer` is the address that the request came from, and `sender` whom this address stands for
-    (`rate_limit.sender_of`). `origin` says more of where it came from; call it only while `Application.handle` is
-    called with the request. Its body is whole in `body`, or arrives by `stream` if the application has asked for that.
-    `is_trusted` is for the application to note that this sender may speak for visitors.
+    (`rate_limit.sender_of`). Its body is whole in `body`, or arrives by `stream` if the
+    application has asked for that.
     """
 
-    __slots__ = (
-        "body",
-        "headers",
-        "is_trusted",
-        "method",
-        "origin",
-        "path",
-        "peer",
-        "query",
-        "sender",
-        "stream",
-        "target",
-    )
+    __slots__ = ("body", "headers", "method", "path", "peer", "query", "sender", "stream", "target")
 
     def __init__(
         self,
@@ -100,8 +87,7 @@ class Request:
         target: bytes,
         headers: dict[bytes, bytes],
         peer: str | None,
-        sender: str | None,
-        origin: Callable[[], Origin],
+        sender: str | None = None,
     ) -> None:
         self.method = method
         self.target = target
@@ -110,8 +96,6 @@ class Request:
         self.headers = headers
         self.peer = peer
         self.sender = sender
-        self.origin = origin
-        self.is_trusted = False
         self.body = b""
         self.stream: BodyStream | None = None
 

@@ -1,7 +1,8 @@
 """Which page a path names. A page has one path, whether a hit, an event or a line of an imported log names it.
 
 A client may write a page as `/pricing`, `pricing`, `/pricing?ref=mail#team` or `https://example.com/pricing`. All of
-these are `/pricing`: scheme, host, query and fragment are left off, and a path begins with `/`. With
+these are `/pricing`: scheme, host, query and fragment are left off, and a path begins with `/`. A fragment that begins
+with `/` or `!/` stays: it is the route of a single-page application, as in `/#/settings`, not a place in the page. With
 `database.path_queries` = `keep` the query stays, for sites that tell pages apart by it, as in `/item?id=7`. Campaign
 parameters (`utm_source` and its like) are left off even then, because they say how somebody came to the page, not which
 page it is. They have columns of their own.
@@ -15,6 +16,7 @@ from urllib.parse import unquote_plus
 
 _ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 """Scheme and host of an absolute address, RFC 3986, section 3."""
+_ROUTES: Final = ("/", "!/")
 _CAMPAIGN: Final = "utm_"
 _CAMPAIGN_PARAMETERS: Final = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
 _CLICK_IDS: Final = (
@@ -46,13 +48,15 @@ def page_of(path: str, *, keep_query: bool) -> str:
     rest = path.strip()
     if not rest.startswith("/") and (origin := _ORIGIN.match(rest)):
         rest = rest[origin.end() :]
-    page, _, query = rest.partition("#")[0].partition("?")
+    rest, _, fragment = rest.partition("#")
+    page, _, query = rest.partition("?")
     if not page.startswith("/"):
         page = f"/{page}"
+    route = f"#{fragment.partition('?')[0]}" if fragment.startswith(_ROUTES) else ""
     if query and keep_query:
         kept = "&".join(part for part in query.split("&") if part and not part.lower().startswith(_CAMPAIGN))
-        return f"{page}?{kept}" if kept else page
-    return page
+        return f"{page}?{kept}{route}" if kept else page + route
+    return page + route
 
 
 def campaign_of(address: str) -> Campaign:

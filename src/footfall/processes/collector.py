@@ -16,7 +16,7 @@ from footfall.collector.intake import Intake
 from footfall.collector.protocols import routes
 from footfall.collector.reports import ReportRequests
 from footfall.collector.server import Server
-from footfall.collector.trust import TrustedSenders
+from footfall.collector.tracker import tracker
 from footfall.processes.data_dir import open_queue
 from footfall.processes.file_limit import raise_file_limit
 from footfall.processes.roles import COLLECTOR, REPORTING
@@ -86,11 +86,12 @@ async def _collect(
     with service_status(settings, roles, checks, refusals=access.refusals) as status:
         endpoints = Endpoints(
             intake,
-            routes(settings.collector, TrustedSenders(access)),
+            routes(settings.collector),
             addresses=ClientAddress(settings.collector.trusted_proxies),
             reports=ReportRequests(access, status, None if reports is None else Forwarder(str(reports))),
             admission=admission_of(settings, access.has_token),
             limiter=_limiter(settings.collector.rate_limit_per_minute),
+            files=[tracker()],
         )
         server = Server(endpoints, max_connections=raise_file_limit(_MAX_CONNECTIONS))
         await server.start(listener)

@@ -20,7 +20,6 @@ from footfall.collector.intake import Intake
 from footfall.collector.protocols import routes
 from footfall.collector.reports import ReportRequests
 from footfall.collector.server import Server
-from footfall.collector.trust import TrustedSenders
 from footfall.queue.local.store import LocalQueue
 from footfall.settings import CollectorSettings
 from footfall.status.access import ReportAccess
@@ -48,7 +47,7 @@ def run(directory: Path, addresses: ClientAddress, main: Callable[[httpx.AsyncCl
         intake = Intake(queue, on_failed=fail)
         endpoints = Endpoints(
             intake,
-            routes(CollectorSettings(), TrustedSenders(ReportAccess(None))),
+            routes(CollectorSettings()),
             addresses=addresses,
             reports=ReportRequests(ReportAccess(None), ServiceStatus(queue.state, sinks=(), checks={}), None),
         )

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from footfall.database.enrich import SALT_BYTES, Skip, enrich
+from footfall.database.page import page_of
 from footfall.database.schema import NAMES
 from footfall.entry import Entry, Event, Hit
 from footfall.settings import DatabaseSettings
@@ -691,3 +692,17 @@ def test_of_a_click_id_only_the_kind_is_kept(entry: Entry, click_id: str | None)
     row = row_of(entry)
     assert click_id == row["click_id"]
     assert not {"Cj0K", "Iw"} & {str(value) for value in row.values()}
+
+
+@pytest.mark.parametrize(
+    ("path", "page"),
+    [
+        ("/#/settings?tab=2", "/#/settings"),
+        ("/app?id=7#!/item", "/app#!/item"),
+        ("/#top", "/"),
+        ("/#access_token=secret/1", "/"),
+    ],
+)
+def test_route_in_a_fragment_belongs_to_the_page(path: str, page: str) -> None:
+    """Where a single-page application keeps its pages there; a place in a page makes no page, and a token none."""
+    assert page == page_of(path, keep_query=False)

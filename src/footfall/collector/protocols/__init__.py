@@ -2,10 +2,9 @@
 
 from footfall.collector.protocols import footfall
 from footfall.collector.route import Route
-from footfall.collector.trust import TrustedSenders
 from footfall.settings import CollectorSettings
 
 
-def routes(settings: CollectorSettings, trusted: TrustedSenders) -> list[Route]:
+def routes(settings: CollectorSettings) -> list[Route]:
     """The routes of all of them."""
-    return [*footfall.routes(settings, trusted)]
+    return [*footfall.routes(settings)]
