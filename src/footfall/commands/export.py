@@ -26,7 +26,6 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from footfall.commands.logfile import LogFile, ReadError
-from footfall.database.enrich import source_of
 from footfall.database.schema import (
     EVENTS,
     FLAG,
@@ -41,6 +40,7 @@ from footfall.database.schema import (
     Column,
     Row,
 )
+from footfall.database.source import source_of
 from footfall.durable.files import replacing
 from footfall.errors import BadUsageError, DamagedFileError, FootfallError
 from footfall.queue.base import Progress
