@@ -27,13 +27,13 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final, cast
 
 import msgspec
 
-from footfall.database.agent import agent_of
+from footfall.database.agent import agent_of, is_library
 from footfall.database.page import NO_ADDRESS, NO_CAMPAIGN, Address, Campaign, read_address
-from footfall.database.schema import Row
+from footfall.database.schema import NAMES, Row
 from footfall.database.source import source_named, source_of
 from footfall.entry import (
     MAX_HOST,
@@ -147,6 +147,26 @@ def enrich(entry: Entry, salts: Mapping[int, bytes], settings: DatabaseSettings 
         click_id,
         *told,
     )
+
+
+def enrich_again(row: Row, settings: DatabaseSettings = DatabaseSettings()) -> Row:
+    """A row by the present rules, from what is kept of its entry; its site, page, visitor, campaign and place stay.
+
+    A row without a source stays without one, unless its campaign names one: its referrer may be the page itself.
+    Whether a row with an HTTP library's user agent was an event or a hit is not kept, so it is a bot or none as before.
+    """
+    values: dict[str, Any] = dict(zip(NAMES, row, strict=True))
+    if values["user_agent"]:
+        agent = agent_of(values["user_agent"].encode())
+        kept = {"device", "bot"} if is_library(values["user_agent"]) else set()
+        values |= {name: value for name, value in agent._asdict().items() if name in values and name not in kept}
+    if values["utm_source"]:
+        values["source"] = source_named(values["utm_source"])
+    elif values["referrer"] and values["source"]:
+        values["source"] = source_of(values["referrer"], values["site_id"], values["hostname"] or "")
+    if values["referrer"] and not settings.keeps_queries:
+        values["referrer"] = without_query(values["referrer"]) or None
+    return cast(Row, tuple(values.values()))
 
 
 def _site_and_path(hit: Hit, referrer: str) -> tuple[str, str]:

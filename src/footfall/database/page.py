@@ -73,16 +73,13 @@ NO_ADDRESS: Final = Address("", NO_CAMPAIGN, None, "")
 def read_address(address: str, *, keep_query: bool) -> Address:
     """Read the address or path of a page, as far as `MAX_PATH`; a campaign may be behind that."""
     path = page_of(address[:MAX_PATH], keep_query=keep_query)[:MAX_PATH]
-    query = address.partition("#")[0].partition("?")[2]
     host = host_in(address) if "://" in address else ""
-    return (
-        Address(path, _campaign_in(query), _click_id_in(query), host)
-        if query
-        else Address(path, NO_CAMPAIGN, None, host)
-    )
+    query = address.partition("#")[0].partition("?")[2]
+    return Address(path, _campaign_in(query), _click_id_in(query), host)
 
 
 def page_of(path: str, *, keep_query: bool) -> str:
+    """The page that a path or an address names; `/` if it names none."""
     rest = path.strip()
     if not rest.startswith("/") and (origin := _ORIGIN.match(rest)):
         rest = rest[origin.end() :]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footfall.database.enrich import SALT_BYTES, Skip, enrich
+from footfall.database.enrich import SALT_BYTES, Skip, enrich, enrich_again
 from footfall.database.page import page_of
 from footfall.database.schema import NAMES
 from footfall.entry import Entry, Event, Hit
@@ -788,3 +788,31 @@ def test_an_http_library_is_a_bot_unless_it_reports_events(user_agent: str, name
     assert name == row_of(hit(user_agent=user_agent.encode()))["bot"]
     row = row_of(Event(NOON_NS, None, user_agent.encode(), "my-blog", "signup"))
     assert (None, None) == (row["device"], row["bot"])
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        hit(b"https://my-blog/?utm_source=fb"),
+        hit(b"https://www.google.com/", path="/", host="blog.example"),
+        hit(b"https://blog.example/", path="/", host="blog.example"),
+        hit(user_agent=b"curl/8.5"),
+        Event(NOON_NS, None, b"curl/8.5", "my-blog", "signup", screen_width=390, language="de", interactive=False),
+        Event(NOON_NS, None, CHROME, "my-blog", "signup", path="/?ref=hn", referrer="https://t.co/x", host="my-blog"),
+        *(hit(user_agent=user_agent.encode()) for user_agent, _ in BOTS),
+    ],
+)
+def test_a_row_that_is_enriched_again_stays_as_it_is(entry: Entry) -> None:
+    """By the same rules, from what a row has kept."""
+    row = enrich(entry, SALTS)
+    assert not isinstance(row, Skip)
+    assert row == enrich_again(row)
+
+
+def test_a_row_gets_what_later_rules_know() -> None:
+    """Its columns are filled from the texts that it has; what it does not have stays unknown."""
+    row = row_of(Event(NOON_NS, None, CHROME, "my-blog", "page_view", referrer="https://t.co/x"))
+    old = row | dict.fromkeys(("browser_version", "os_version", "device")) | {"source": "t.co", "browser": "Mozilla"}
+    assert row == dict(zip(NAMES, enrich_again(tuple(old.values())), strict=True))
+    nothing = old | {"user_agent": None}
+    assert "Mozilla" == dict(zip(NAMES, enrich_again(tuple(nothing.values())), strict=True))["browser"]
