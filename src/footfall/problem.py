@@ -1,6 +1,7 @@
 """Error answers: `application/problem+json`, RFC 9457."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -27,6 +28,11 @@ _REASONS: Final = {
     501: "unsupported",
     503: "overloaded",
 }
+
+_MAX_HINTS: Final = 3
+"""Of a request's unknown fields, which may be thousands, how many get a hint; one takes some 50 microseconds."""
+_MAX_HINTED: Final = 64
+"""The characters of a name for which a similar one is searched."""
 
 _RENAMED = {413: "Content Too Large", 422: "Unprocessable Content"}
 """As RFC 9110 has them; older Pythons know the names before it."""
@@ -108,4 +114,18 @@ def field_errors_of(
             read(document[field.encode_name], type=field.type)
         except msgspec.ValidationError:
             field_errors.append(FieldError(field.encode_name, f"must be {allowed_values(field.type)}"))
+    return field_errors
+
+
+def unknown_field_errors(given: Iterable[str], known: Collection[str]) -> list[FieldError]:
+    """Name each field that is given and not known, with the known one that was most likely meant, or all that are."""
+    field_errors: list[FieldError] = []
+    for name in given:
+        if name in known:
+            continue
+        detail = "is not known"
+        if len(field_errors) < _MAX_HINTS:
+            near = get_close_matches(name, known, n=1) if len(name) <= _MAX_HINTED else []
+            detail += f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+        field_errors.append(FieldError(name, detail))
     return field_errors

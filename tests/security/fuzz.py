@@ -22,6 +22,7 @@ from footfall.collector.intake import Intake
 from footfall.collector.protocols import routes
 from footfall.collector.reports import ReportRequests
 from footfall.collector.server import Server
+from footfall.collector.trust import TrustedSenders
 from footfall.queue.local.store import LocalQueue
 from footfall.settings import CollectorSettings
 from footfall.status.access import ReportAccess
@@ -173,7 +174,7 @@ class Fuzzed:
         self._intake = Intake(self._queue, on_failed=lambda error: self._errors.found.append(repr(error)))
         endpoints = Endpoints(
             self._intake,
-            routes(CollectorSettings(max_body_bytes=MAX_BODY_BYTES)),
+            routes(CollectorSettings(max_body_bytes=MAX_BODY_BYTES), TrustedSenders(ReportAccess(None))),
             addresses=ClientAddress([]),
             reports=ReportRequests(
                 ReportAccess(None), ServiceStatus(self._status_reader.state, sinks=(), checks={}), None

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from footfall.collector.protocols.event_body import EventBody
+from footfall.collector.protocols.event_fields import EventBody
 from footfall.config import known_keys
 from footfall.settings import Settings
 from footfall.wording import allowed_values, reason_against_json

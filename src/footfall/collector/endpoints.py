@@ -9,11 +9,13 @@ from footfall.collector import content
 from footfall.collector.address import ClientAddress
 from footfall.collector.admission import Admission
 from footfall.collector.intake import Intake, Outcome
+from footfall.collector.late import LateReplies
 from footfall.collector.message import Request, Response
 from footfall.collector.reply import Reply
 from footfall.collector.reports import ReportRequests
 from footfall.collector.route import ANY_ORIGIN, Refused, Route
 from footfall.collector.static_file import StaticFile
+from footfall.collector.trust import NotTrustedError
 from footfall.entry import Entry
 from footfall.problem import Problem
 from footfall.rate_limit import RateLimiter
@@ -62,6 +64,7 @@ class Endpoints:
         self._reports = reports
         self._admission = admission
         self._limiter = limiter
+        self._late_replies = LateReplies()
         self._has_rules = admission is not None or limiter is not None
         self._clock = clock
 
@@ -83,6 +86,10 @@ class Endpoints:
         elif request.method in route.methods:
             try:
                 self._collect(route, request, reply)
+            except NotTrustedError as problem:
+                self._intake.refuse(problem.reason)
+                response = _crossing(route, request.headers, route.refuse(problem, request))
+                self._late_replies.send(response.extended(problem.headers), reply, problem.delay_s)
             except Problem as problem:
                 self._intake.refuse(problem.reason)
                 reply.send(_crossing(route, request.headers, route.refuse(problem, request)))
@@ -165,9 +172,10 @@ class Endpoints:
     def _limit(self, limiter: RateLimiter, request: Request, address: str | None, count: int) -> None:
         """Refuse what an address sends beyond its rate.
 
-        A proxy that is not trusted is not limited: all its visitors would share one limit.
+        A proxy that is not trusted is not limited: all its visitors would share one limit. Nor is a server that sends
+        events for its visitors.
         """
-        if self._addresses.is_unnamed_proxy(request.peer, request.headers):
+        if request.is_trusted or self._addresses.is_unnamed_proxy(request.peer, request.headers):
             return
         if wait_s := limiter.take(address, count):
             detail = "This address sends too many events (collector.rate_limit_per_minute); try again later."

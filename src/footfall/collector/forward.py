@@ -70,7 +70,7 @@ class Forwarder:
         if not self._has_room():
             reply.send(_BUSY)
             return
-        is_old = reply.origin().version == "1.0"
+        is_old = request.origin().version == "1.0"
         task = asyncio.get_running_loop().create_task(self._relay(request, reply, is_old=is_old))
         reply.send_parts(task.cancel)
         self._tasks.add(task)

@@ -1,12 +1,13 @@
 """Requests and responses of HTTP/1.1, without their framing."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
 from footfall.collector.body import BodyStream
 from footfall.problem import CONTENT_TYPE, Problem, phrase
 from footfall.rate_limit import retry_after
+from footfall.status.local import Origin
 
 _SLASH = ord("/")
 _WITHOUT_BODY: Final = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
@@ -75,11 +76,24 @@ class Request:
     """A complete request. Names in `headers` are in lower case; the values of a repeated one are joined by commas.
 
     `peer` is the address that the request came from, and `sender` whom this address stands for
-    (`rate_limit.sender_of`). Its body is whole in `body`, or arrives by `stream` if the
-    application has asked for that.
+    (`rate_limit.sender_of`). `origin` says more of where it came from; call it only while `Application.handle` is
+    called with the request. Its body is whole in `body`, or arrives by `stream` if the application has asked for that.
+    `is_trusted` is for the application to note that this sender may speak for visitors.
     """
 
-    __slots__ = ("body", "headers", "method", "path", "peer", "query", "sender", "stream", "target")
+    __slots__ = (
+        "body",
+        "headers",
+        "is_trusted",
+        "method",
+        "origin",
+        "path",
+        "peer",
+        "query",
+        "sender",
+        "stream",
+        "target",
+    )
 
     def __init__(
         self,
@@ -87,7 +101,8 @@ class Request:
         target: bytes,
         headers: dict[bytes, bytes],
         peer: str | None,
-        sender: str | None = None,
+        sender: str | None,
+        origin: Callable[[], Origin],
     ) -> None:
         self.method = method
         self.target = target
@@ -96,6 +111,8 @@ class Request:
         self.headers = headers
         self.peer = peer
         self.sender = sender
+        self.origin = origin
+        self.is_trusted = False
         self.body = b""
         self.stream: BodyStream | None = None
 

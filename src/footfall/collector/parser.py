@@ -16,6 +16,7 @@ from footfall.collector import limits
 from footfall.collector.body import BodyStream
 from footfall.collector.message import Request, path_of
 from footfall.problem import Problem
+from footfall.status.local import Origin
 
 _ABOUT_BODY: Final = (b"content-length", b"transfer-encoding", b"connection")
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[\w.~!$&'()*+,;=%-]*)(?::[0-9]*)?", re.ASCII)
@@ -50,6 +51,10 @@ class Receiver(Protocol):
 
     def break_off(self) -> None:
         """The stream of the request can't be read to its end: give the request up."""
+        ...
+
+    def origin(self) -> Origin:
+        """Where the request came from that is being parsed."""
         ...
 
     def close_after_answer(self) -> None:
@@ -93,6 +98,7 @@ class RequestParser:
         "_is_stopped",
         "_limit",
         "_llhttp",
+        "_origin",
         "_receiver",
         "_request",
         "_size",
@@ -108,6 +114,7 @@ class RequestParser:
         self.peer: str | None = None
         self.sender: str | None = None
         self._receiver = receiver
+        self._origin = receiver.origin
         self._llhttp = httptools.HttpRequestParser(self)
         self.is_held = False
         self._is_stopped = False
@@ -209,7 +216,7 @@ class RequestParser:
         if method == b"CONNECT":
             self.target = b""  # it is a host, not a path
             self._stop(Problem(501, "CONNECT is for proxies; this is none."))
-        self._request = Request(method, self.target, headers, self.peer, self.sender)
+        self._request = Request(method, self.target, headers, self.peer, self.sender, self._origin)
         if b"content-length" in headers or b"transfer-encoding" in headers:
             self._expect_body(self._request)
 

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from footfall.collector.body import BodyStream
 from footfall.collector.message import Response
-from footfall.status.local import Origin
 
 if TYPE_CHECKING:
     from footfall.collector.connection import Connection
@@ -73,7 +72,3 @@ class Reply:
     def break_off(self) -> None:
         """Reset the connection: what was written is not the whole answer, and must not look so."""
         self._connection.reset()
-
-    def origin(self) -> Origin:
-        """Where the request came from; to be asked while `Application.handle` is called with it."""
-        return self._connection.origin()

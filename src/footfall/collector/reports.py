@@ -1,13 +1,12 @@
 """Requests for reports and for the state of this service: checks who may ask, and passes them to what answers."""
 
-import asyncio
-
 from footfall.collector.forward import Forwarder
+from footfall.collector.late import LateReplies
 from footfall.collector.message import Request, Response
 from footfall.collector.reply import Reply
 from footfall.collector.status import StatusReplies
 from footfall.problem import Problem
-from footfall.status.access import MAX_DELAYED, Refusal, ReportAccess
+from footfall.status.access import ReportAccess
 from footfall.status.service import PATHS, ServiceStatus
 
 _NOT_FOUND = Response.of(Problem(404, "There is nothing at this path."))
@@ -27,7 +26,7 @@ class ReportRequests:
         self._access = access
         self._status_replies = StatusReplies(status)
         self._forwarder = forwarder
-        self._delayed = 0
+        self._late_replies = LateReplies()
 
     @property
     def are_here(self) -> bool:
@@ -41,9 +40,10 @@ class ReportRequests:
         if not is_status and self._forwarder is None:
             reply.send(_NOT_FOUND)
             return
-        refusal = self._access.refusal(path, request.headers, reply.origin())
+        refusal = self._access.refusal(path, request.headers, request.origin())
         if refusal is not None:
-            self._refuse(refusal, path, reply)
+            response = Response.of(refusal.problem, refusal.headers, path=path)
+            self._late_replies.send(response, reply, refusal.delay_s)
         elif not is_status:
             assert self._forwarder is not None
             self._forwarder.forward(request, reply)
@@ -51,17 +51,3 @@ class ReportRequests:
             self._status_replies.answer(request, reply)
         else:
             reply.send(_NOT_ALLOWED)
-
-    def _refuse(self, refusal: Refusal, path: str, reply: Reply) -> None:
-        response = Response.of(refusal.problem, refusal.headers, path=path)
-        if not refusal.delay_s or self._delayed >= MAX_DELAYED:
-            reply.send(response)
-            return
-
-        def send() -> None:
-            self._delayed -= 1
-            reply.send(response)
-
-        reply.alone = True
-        self._delayed += 1
-        asyncio.get_running_loop().call_later(refusal.delay_s, send)

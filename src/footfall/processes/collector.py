@@ -17,6 +17,7 @@ from footfall.collector.protocols import routes
 from footfall.collector.reports import ReportRequests
 from footfall.collector.server import Server
 from footfall.collector.tracker import tracker
+from footfall.collector.trust import TrustedSenders
 from footfall.processes.data_dir import open_queue
 from footfall.processes.file_limit import raise_file_limit
 from footfall.processes.roles import COLLECTOR, REPORTING
@@ -86,7 +87,7 @@ async def _collect(
     with service_status(settings, roles, checks, refusals=access.refusals) as status:
         endpoints = Endpoints(
             intake,
-            routes(settings.collector),
+            routes(settings.collector, TrustedSenders(access)),
             addresses=ClientAddress(settings.collector.trusted_proxies),
             reports=ReportRequests(access, status, None if reports is None else Forwarder(str(reports))),
             admission=admission_of(settings, access.has_token),

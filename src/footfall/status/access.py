@@ -1,4 +1,7 @@
-"""Decides who may read reports: whoever has the token, or, if none is set, the user that runs Footfall here."""
+"""Decides who may read reports: whoever has the token, or, if none is set, the user that runs Footfall here.
+
+The same may send events for visitors.
+"""
 
 import hmac
 import ipaddress
@@ -38,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 class Refusal(NamedTuple):
-    """Why a request for a report is refused.
+    """Why a request is refused.
 
     Attributes:
         problem: the answer; its `reason` is one of `footfall.status.refusals.REASONS`.
@@ -65,6 +68,25 @@ _NOT_LOCAL: Final = Refusal(
         "Without a token, reports answer only the user that runs Footfall, or root, on the same machine: at localhost, "
         "over HTTP/1.1 and through no proxy. To read them from elsewhere, set reporting.token, or connect as that user "
         "with ssh -L 8000:localhost:8000 HOST.",
+        reason="not_local",
+    )
+)
+_EVENT_WITHOUT_TOKEN: Final = Refusal(
+    Problem(
+        401,
+        "An event with ip or user_agent is sent for a visitor. That needs the header Authorization: Bearer TOKEN, with "
+        "the server's reporting.token. If the sender is the visitor, leave both fields out.",
+        reason="no_token",
+    ),
+    _CHALLENGE,
+)
+_EVENT_NOT_LOCAL: Final = Refusal(
+    Problem(
+        403,
+        "An event with ip or user_agent is sent for a visitor. That needs a token: set reporting.token on the server, "
+        "and send it as Authorization: Bearer TOKEN. Without one, only the user that runs Footfall, or root, may send "
+        "such events, on the same machine, to localhost, and from no web page. If the sender is the visitor, leave "
+        "both fields out.",
         reason="not_local",
     )
 )
@@ -127,6 +149,25 @@ class ReportAccess:
     def has_token(self, headers: Mapping[bytes, bytes], address: str | None) -> bool:
         """Whether a request of `address` has the token; never if none is set. Wrong tokens count for the limit."""
         return self._token is not None and self._check_token(self._token, headers, address) is None
+
+    def refusal_of_sender(
+        self, headers: Mapping[bytes, bytes], address: str | None, origin: Callable[[], Origin]
+    ) -> Refusal | None:
+        """Why a request of `address` must not speak for visitors (401, 403 or 429), or None.
+
+        It is not counted here. Wrong tokens count for the limit. If no token is set, a page in the browser of the user
+        that runs Footfall has no say, because it may be anybody's page.
+
+        Args:
+            headers: as above.
+            address: the client's.
+            origin: says where the request came from; it is asked only if no token is set.
+        """
+        if self._token is None:
+            is_of_page = b"origin" in headers or b"sec-fetch-mode" in headers
+            return None if not is_of_page and is_local(headers, origin()) else _EVENT_NOT_LOCAL
+        refusal = self._check_token(self._token, headers, address)
+        return _EVENT_WITHOUT_TOKEN if refusal is _NO_TOKEN else refusal
 
     def _refusal(self, path: str, headers: Mapping[bytes, bytes], origin: Origin) -> Refusal | None:
         if path in _OPEN_PATHS:

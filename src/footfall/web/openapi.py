@@ -1,22 +1,19 @@
 """The OpenAPI 3.1 document of every endpoint, the collector's included."""
 
-from typing import Any, Final
-
-import msgspec
-from msgspec import Struct
+from typing import Final
 
 from footfall import __version__
-from footfall.collector.protocols.event_body import MAX_EVENTS, EventBody
-from footfall.collector.protocols.footfall import JSON_TYPES, MAX_EVENTS_BYTES, ManyAccepted
+from footfall.collector.protocols.event_body import MAX_EVENTS
+from footfall.collector.protocols.event_fields import EventBody
+from footfall.collector.protocols.footfall import JSON_TYPES, MAX_EVENTS_BYTES, Accepted, ManyAccepted
 from footfall.entry import MAX_PATH, MAX_SITE_ID, MAX_USER_ID
-from footfall.problem import CONTENT_TYPE, FieldError, phrase
+from footfall.problem import FieldError
 from footfall.status.ledger import Ledger
+from footfall.web.openapi_parts import Json, ProblemBody, again_later, parameter, problem, reference, schemas, status
 from footfall.web.query_api import legacy
 from footfall.web.query_api.answer import Answer
 from footfall.web.query_api.listing import SiteList
 from footfall.web.stats import StatsAnswer, StatsQuery
-
-_Json = dict[str, Any]
 
 _COLLECTING: Final = "collecting"
 _REPORTING: Final = "reporting"
@@ -27,14 +24,20 @@ Records a hit and answers with a transparent image of one pixel, whatever the re
 never break. The time, `Referer`, `User-Agent` and the address are recorded."""
 _EVENT: Final = """\
 Records an event. `202` means that it is in the queue; it is in `/stats` within a second. The body may come as
-`text/plain`, so that `navigator.sendBeacon` needs no preflight, and with `Content-Encoding: gzip`. A field that is not
-listed is ignored."""
+`text/plain`, and with `Content-Encoding: gzip`. A field that is not listed is ignored.
+
+From a page, also one that is being closed, this line works (give `sendBeacon` the text itself, not a `Blob` of
+`application/json`, for which browsers ask to send cookies):
+
+    navigator.sendBeacon("{url}/event", JSON.stringify({{site_id: "my-site", event_type: "page_view",
+      path: location.pathname, referrer: document.referrer}}))
+
+A server that sends events for its visitors gives their `ip` and `user_agent`, and needs the token for that."""
 _EVENTS: Final = """\
 Records many events, each judged on its own: a JSON array, or one JSON object a line. All that is accepted is in the
 queue when the answer comes. Give each an `event_id`, and the whole can be sent again when no answer came."""
 _STATS: Final = """\
-Page views, distinct users and the most viewed pages of a site. Days are UTC. A site never seen gives zeros. A
-parameter that is not listed is ignored."""
+Page views, distinct users and the most viewed pages of a site. Days are UTC. A site never seen gives zeros."""
 _QUERY: Final = """\
 Figures of a site, in the shape of Plausible's Stats API v2, which its clients can use as it is. Bots are left out,
 unless a filter names `visit:bot`. What is unknown, or does not go together, is refused, and the answer names it."""
@@ -43,18 +46,8 @@ Accounts for every hit and event: once traffic stops, `received` = `written` + `
 It survives restarts."""
 
 
-class ProblemBody(Struct, frozen=True):
-    """Why a request was not granted, RFC 9457."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    errors: list[FieldError] = []
-
-
-def document() -> _Json:
-    """The document, ready for JSON."""
+def document(public_url: str = "http://127.0.0.1:8000") -> Json:
+    """The document, ready for JSON. `public_url` is where browsers reach the collector."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -71,7 +64,7 @@ def document() -> _Json:
         ],
         "paths": {
             "/track": {"get": _track(), "options": _preflight()},
-            "/event": {"post": _event(), "options": _preflight()},
+            "/event": {"post": _event(public_url), "options": _preflight()},
             "/events": {"post": _events(), "options": _preflight()},
             "/script.js": {"get": _script()},
             "/stats": {"get": _stats()},
@@ -82,7 +75,7 @@ def document() -> _Json:
             "/readyz": {"get": _readyz()},
         },
         "components": {
-            "schemas": _schemas(EventBody, ManyAccepted, StatsAnswer, Answer, SiteList, Ledger, ProblemBody),
+            "schemas": schemas(EventBody, Accepted, ManyAccepted, StatsAnswer, Answer, SiteList, Ledger, ProblemBody),
             "securitySchemes": {
                 "token": {
                     "type": "http",
@@ -94,16 +87,16 @@ def document() -> _Json:
     }
 
 
-def _track() -> _Json:
+def _track() -> Json:
     return {
         "tags": [_COLLECTING],
         "operationId": "track",
         "summary": "Record a hit with an image",
         "description": _TRACK,
         "parameters": [
-            _parameter("site_id", {"type": "string", "maxLength": MAX_SITE_ID}, "Else the referrer's host."),
-            _parameter("path", {"type": "string", "maxLength": MAX_PATH}, "Else the referrer's path."),
-            _parameter("user_id", {"type": "string", "maxLength": MAX_USER_ID}, "Who."),
+            parameter("site_id", {"type": "string", "maxLength": MAX_SITE_ID}, "Else the referrer's host."),
+            parameter("path", {"type": "string", "maxLength": MAX_PATH}, "Else the referrer's path."),
+            parameter("user_id", {"type": "string", "maxLength": MAX_USER_ID}, "Who."),
         ],
         "responses": {
             "200": {
@@ -125,7 +118,7 @@ def _track() -> _Json:
     }
 
 
-def _script() -> _Json:
+def _script() -> Json:
     return {
         "tags": [_COLLECTING],
         "operationId": "script",
@@ -141,9 +134,9 @@ def _script() -> _Json:
     }
 
 
-def _event() -> _Json:
+def _event(url: str) -> Json:
     body = {
-        "schema": _reference(EventBody),
+        "schema": reference(EventBody),
         "example": {
             "site_id": "site-abc-123",
             "event_type": "page_view",
@@ -152,39 +145,43 @@ def _event() -> _Json:
             "timestamp": "2025-11-12T19:30:01Z",
         },
     }
-    accepted = {"type": "object", "properties": {"status": {"const": "accepted"}}, "required": ["status"]}
     return {
         "tags": [_COLLECTING],
         "operationId": "event",
         "summary": "Record an event",
-        "description": _EVENT,
+        "description": _EVENT.format(url=url),
+        "security": _for_visitors(),
+        "parameters": _options(),
         "requestBody": {"required": True, "content": dict.fromkeys(map(bytes.decode, JSON_TYPES), body)},
         "responses": {
             "202": {
                 "description": "It is in the queue.",
-                "content": {"application/json": {"schema": accepted, "example": {"status": "accepted"}}},
+                "content": {"application/json": {"schema": reference(Accepted), "example": {"status": "accepted"}}},
             },
-            "400": _problem(400, "The body is not JSON."),
-            "403": _problem(403, "It asks not to be counted, or comes from a page of another site."),
-            "413": _problem(413, "The body is larger than `collector.max_body_bytes`."),
-            "415": _problem(
+            "400": problem(400, "The body is not JSON."),
+            "401": problem(401, _FOR_VISITORS),
+            "403": problem(403, "It asks not to be counted, or comes from a page of another site."),
+            "413": problem(413, "The body is larger than `collector.max_body_bytes`."),
+            "415": problem(
                 415, "The body is neither `application/json` nor `text/plain`, or compressed, but not with gzip."
             ),
-            "422": _problem(422, "A field is missing or wrong.", FieldError("site_id", "is required")),
-            "429": _again_later(429, _RATE),
-            "503": _again_later(503, "The queue can't take it now; try again."),
+            "422": problem(422, "A field is missing or wrong.", FieldError("site_id", "is required")),
+            "429": again_later(429, _RATE),
+            "503": again_later(503, "The queue can't take it now; try again."),
         },
     }
 
 
-def _events() -> _Json:
-    array = {"type": "array", "items": _reference(EventBody), "minItems": 1, "maxItems": MAX_EVENTS}
+def _events() -> Json:
+    array = {"type": "array", "items": reference(EventBody), "minItems": 1, "maxItems": MAX_EVENTS}
     lines = {"schema": {"type": "string", "description": "A JSON object a line (NDJSON)."}}
     return {
         "tags": [_COLLECTING],
         "operationId": "events",
         "summary": "Record many events",
         "description": _EVENTS,
+        "security": _for_visitors(),
+        "parameters": _options(),
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": array}, "application/x-ndjson": lines, "text/plain": lines},
@@ -192,22 +189,23 @@ def _events() -> _Json:
         "responses": {
             "202": {
                 "description": "Those that were accepted are in the queue; the others are named.",
-                "content": {"application/json": {"schema": _reference(ManyAccepted)}},
+                "content": {"application/json": {"schema": reference(ManyAccepted)}},
             },
-            "400": _problem(400, "The body is not JSON."),
-            "403": _problem(403, "The request asks not to be counted."),
-            "413": _problem(413, f"There are more than {MAX_EVENTS} events, or {MAX_EVENTS_BYTES} bytes."),
-            "415": _problem(
+            "400": problem(400, "The body is not JSON."),
+            "401": problem(401, _FOR_VISITORS),
+            "403": problem(403, "The request asks not to be counted."),
+            "413": problem(413, f"There are more than {MAX_EVENTS} events, or {MAX_EVENTS_BYTES} bytes."),
+            "415": problem(
                 415, "The body is neither JSON nor NDJSON nor `text/plain`, or compressed, but not with gzip."
             ),
-            "422": _problem(422, "None of the events was accepted."),
-            "429": _again_later(429, _RATE),
-            "503": _again_later(503, "The queue can't take them now; try again."),
+            "422": problem(422, "None of the events was accepted."),
+            "429": again_later(429, _RATE),
+            "503": again_later(503, "The queue can't take them now; try again."),
         },
     }
 
 
-def _preflight() -> _Json:
+def _preflight() -> Json:
     return {
         "tags": [_COLLECTING],
         "summary": "CORS preflight",
@@ -220,8 +218,8 @@ def _preflight() -> _Json:
     }
 
 
-def _stats() -> _Json:
-    query = _schemas(StatsQuery)["StatsQuery"]
+def _stats() -> Json:
+    query = schemas(StatsQuery)["StatsQuery"]
     example = {
         "site_id": "site-abc-123",
         "date": "2025-11-12",
@@ -236,39 +234,39 @@ def _stats() -> _Json:
         "description": _STATS,
         "security": _guarded(),
         "parameters": [
-            _parameter(name, schema, schema.pop("description"), required=name in query["required"])
+            parameter(name, schema, schema.pop("description"), required=name in query["required"])
             for name, schema in query["properties"].items()
         ],
         "responses": {
             "200": {
                 "description": "The figures.",
-                "content": {"application/json": {"schema": _reference(StatsAnswer), "example": example}},
+                "content": {"application/json": {"schema": reference(StatsAnswer), "example": example}},
             },
             **_refusals(),
-            "422": _problem(422, "A parameter is missing or wrong.", FieldError("site_id", "is required")),
-            "503": _again_later(503, "Too many reports are being made, or this one took too long."),
+            "422": problem(422, "A parameter is missing or wrong.", FieldError("site_id", "is required")),
+            "503": again_later(503, "Too many reports are being made, or this one took too long."),
         },
     }
 
 
-def _query_api() -> _Json:
+def _query_api() -> Json:
     schema = "/api/v2/query/schema.json"
     example = {"site_id": "site-abc-123", "metrics": ["visitors"], "date_range": "7d", "dimensions": ["visit:source"]}
     wrong = {
         **_refusals(),
-        "400": _problem(400, "The request is not one that can be answered; `error` says so, too."),
-        "503": _again_later(503, "Too many reports are being made, or this one took too long."),
+        "400": problem(400, "The request is not one that can be answered; `error` says so, too."),
+        "503": again_later(503, "Too many reports are being made, or this one took too long."),
     }
 
-    def operation(name: str, summary: str, answer: _Json, **more: object) -> _Json:
+    def operation(name: str, summary: str, answer: Json, **more: object) -> Json:
         answers = {"200": {"description": "The answer.", "content": {"application/json": {"schema": answer}}}, **wrong}
         described = {"tags": [_REPORTING], "operationId": name, "summary": summary, "security": _guarded()}
         return {**described, **more, "responses": answers}
 
-    def of_legacy(name: str) -> _Json:
+    def of_legacy(name: str) -> Json:
         required = {"site_id": "site-abc-123", "property": "event:page"}
         parameters = [
-            _parameter(
+            parameter(
                 one,
                 {"type": "string", **({"examples": [required[one]]} if one in required else {})},
                 "As docs/api.md says.",
@@ -283,22 +281,22 @@ def _query_api() -> _Json:
     query = operation(
         "query",
         "Any figures of a site",
-        _reference(Answer),
+        reference(Answer),
         description=_QUERY,
         externalDocs={"url": schema, "description": "The JSON schema of the body."},
         requestBody={"required": True, "content": content},
     )
-    query["responses"]["413"] = _problem(413, "The body is too large.")
+    query["responses"]["413"] = problem(413, "The body is too large.")
     shown = {"200": {"description": "The schema, draft 7.", "content": {"application/schema+json": {}}}}
     return {
         "/api/v2/query": {"post": query},
         schema: {"get": {"tags": [_REPORTING], "summary": "What /api/v2/query takes", "responses": shown}},
-        "/api/v1/sites": {"get": operation("sites", "The sites that there are", _reference(SiteList))},
+        "/api/v1/sites": {"get": operation("sites", "The sites that there are", reference(SiteList))},
         **{f"/api/v1/stats/{name}": {"get": of_legacy(name)} for name in legacy.PARAMETERS},
     }
 
 
-def _ledger() -> _Json:
+def _ledger() -> Json:
     account = {"written": 1450, "skipped": {}, "pending": 0}
     example = {"received": 1450, "refused": {}, "sinks": {"visit_log": account, "database": account}}
     return {
@@ -310,14 +308,14 @@ def _ledger() -> _Json:
         "responses": {
             "200": {
                 "description": "The accounts.",
-                "content": {"application/json": {"schema": _reference(Ledger), "example": example}},
+                "content": {"application/json": {"schema": reference(Ledger), "example": example}},
             },
             **_refusals(),
         },
     }
 
 
-def _metrics() -> _Json:
+def _metrics() -> Json:
     return {
         "tags": [_OPERATING],
         "operationId": "metrics",
@@ -330,81 +328,58 @@ def _metrics() -> _Json:
     }
 
 
-def _healthz() -> _Json:
+def _healthz() -> Json:
     return {
         "tags": [_OPERATING],
         "operationId": "healthz",
         "summary": "Whether the process lives",
-        "responses": {"200": _status("It does.", {"status": "alive"})},
+        "responses": {"200": status("It does.", {"status": "alive"})},
     }
 
 
-def _readyz() -> _Json:
+def _readyz() -> Json:
     return {
         "tags": [_OPERATING],
         "operationId": "readyz",
         "summary": "Whether every role can do its work",
         "responses": {
-            "200": _status("Each can.", {"status": "ready", "roles": {"reporting": "ready"}}),
-            "503": _status(
+            "200": status("Each can.", {"status": "ready", "roles": {"reporting": "ready"}}),
+            "503": status(
                 "Names those that can't, and why.", {"status": "not ready", "roles": {"storage": "no space"}}
             ),
         },
     }
 
 
-def _status(description: str, example: _Json) -> _Json:
-    return {"description": description, "content": {"application/json": {"example": example}}}
+def _options() -> list[Json]:
+    switch = {"type": "integer", "enum": [0, 1], "default": 0}
+    return [
+        parameter("strict", switch, "Refuse a field that is not listed."),
+        parameter("explain", switch, "List the fields that were ignored."),
+    ]
 
 
-def _parameter(name: str, schema: _Json, description: str, *, required: bool = False) -> _Json:
-    return {"name": name, "in": "query", "required": required, "description": description, "schema": schema}
+def _for_visitors() -> list[Json]:
+    """Without the token, or with it for `ip` and `user_agent`."""
+    return [{}, {"token": []}]
 
 
-def _guarded() -> list[_Json]:
+def _guarded() -> list[Json]:
     """With the token, or without where none is set."""
     return [{"token": []}, {}]
 
 
-def _refusals() -> _Json:
-    unauthorised = _problem(401, "The token is missing or wrong.")
+def _refusals() -> Json:
+    unauthorised = problem(401, "The token is missing or wrong.")
     unauthorised["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
     return {
         "401": unauthorised,
-        "403": _problem(
+        "403": problem(
             403, "No token is set, and the request is not from the user that runs Footfall, on the same machine."
         ),
-        "429": _again_later(429, "This address asks for too many reports, or has tried too many tokens."),
+        "429": again_later(429, "This address asks for too many reports, or has tried too many tokens."),
     }
 
 
+_FOR_VISITORS = "It has `ip` or `user_agent`, and the token is missing or wrong."
 _RATE = "This address sends more than `collector.rate_limit_per_minute`."
-
-
-def _again_later(status: int, description: str) -> _Json:
-    return {
-        **_problem(status, description),
-        "headers": {"Retry-After": {"description": "In seconds.", "schema": {"type": "integer"}}},
-    }
-
-
-def _problem(status: int, description: str, *field_errors: FieldError) -> _Json:
-    example = ProblemBody("about:blank", phrase(status), status, description, list(field_errors))
-    return {
-        "description": description,
-        "content": {CONTENT_TYPE: {"schema": _reference(ProblemBody), "example": _without_empty(example)}},
-    }
-
-
-def _without_empty(example: ProblemBody) -> _Json:
-    members: _Json = msgspec.to_builtins(example)
-    return {name: value for name, value in members.items() if value}
-
-
-def _reference(shape: type[Struct]) -> _Json:
-    return {"$ref": f"#/components/schemas/{shape.__name__}"}
-
-
-def _schemas(*shapes: type[Struct]) -> _Json:
-    _, components = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
-    return components

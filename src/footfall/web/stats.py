@@ -10,13 +10,13 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from footfall.database.reports import PathViews, Stats
 from footfall.entry import MAX_SITE_ID
-from footfall.problem import FieldError, Problem, field_errors_of
+from footfall.problem import FieldError, Problem, field_errors_of, unknown_field_errors
 
 MAX_PATHS: Final = 100
 
 
 class StatsQuery(Struct, frozen=True):
-    """The parameters of `GET /stats`; one that is not here is ignored."""
+    """The parameters of `GET /stats`."""
 
     site_id: Annotated[
         str, Meta(min_length=1, max_length=MAX_SITE_ID, description="Which site.", examples=["site-abc-123"])
@@ -40,6 +40,9 @@ class StatsQuery(Struct, frozen=True):
     def last_day(self) -> dt.date | None:
         """The last day that counts; None for no end."""
         return self.date or self.last or None
+
+
+_PARAMETERS: Final = StatsQuery.__struct_encode_fields__
 
 
 class StatsAnswer(Struct, frozen=True, kw_only=True):
@@ -72,15 +75,16 @@ def parse_query(parameters: Iterable[tuple[str, str]]) -> StatsQuery:
     """Check the parameters of a request, decoded, in the order they came.
 
     Raises:
-        Problem: 422 with every parameter that is missing or wrong.
+        Problem: 422 with every parameter that is missing, wrong, not known or given twice.
     """
     given: dict[str, str] = {}
     field_errors = []
     for name, value in parameters:
-        if name in given and name in StatsQuery.__struct_encode_fields__:
+        if name in given and name in _PARAMETERS:
             field_errors.append(FieldError(name, "is given more than once"))
         given[name] = value
     field_errors += field_errors_of(given, StatsQuery, partial(msgspec.convert, strict=False))
+    field_errors += unknown_field_errors(given, _PARAMETERS)
     if not field_errors:
         query = msgspec.convert(given, StatsQuery, strict=False)
         field_errors = _field_errors_of_days(query)

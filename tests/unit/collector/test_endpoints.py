@@ -20,6 +20,7 @@ from footfall.collector.intake import Intake
 from footfall.collector.protocols import routes
 from footfall.collector.reports import ReportRequests
 from footfall.collector.server import Server
+from footfall.collector.trust import TrustedSenders
 from footfall.queue.local.store import LocalQueue
 from footfall.settings import CollectorSettings
 from footfall.status.access import ReportAccess
@@ -47,7 +48,7 @@ def run(directory: Path, addresses: ClientAddress, main: Callable[[httpx.AsyncCl
         intake = Intake(queue, on_failed=fail)
         endpoints = Endpoints(
             intake,
-            routes(CollectorSettings()),
+            routes(CollectorSettings(), TrustedSenders(ReportAccess(None))),
             addresses=addresses,
             reports=ReportRequests(ReportAccess(None), ServiceStatus(queue.state, sinks=(), checks={}), None),
         )

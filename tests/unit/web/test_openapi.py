@@ -60,7 +60,7 @@ def test_the_document_is_valid() -> None:
     [
         ("/track", "get", {"200", "302"}),
         ("/track", "options", {"204"}),
-        ("/event", "post", {"202", "400", "403", "413", "415", "422", "429", "503"}),
+        ("/event", "post", {"202", "400", "401", "403", "413", "415", "422", "429", "503"}),
         ("/event", "options", {"204"}),
         ("/stats", "get", {"200", "401", "403", "422", "429", "503"}),
         ("/api/v2/query", "post", {"200", "400", "401", "403", "413", "429", "503"}),
@@ -111,7 +111,7 @@ def test_the_examples_are_real() -> None:
     answered = operation("/stats")["responses"]["200"]["content"]["application/json"]["example"]
     account = operation("/ledger")["responses"]["200"]["content"]["application/json"]["example"]
 
-    parse_event(sent.encode(), received_ns=1_800_000_000_000_000_000, address=None, user_agent=b"")
+    parse_event(sent.encode(), received_ns=1_800_000_000_000_000_000, address=None, user_agent=b"", vouch=lambda: None)
     assert json.dumps(answered, separators=(",", ":")).encode() == msgspec.json.encode(
         msgspec.convert(answered, StatsAnswer)
     )
@@ -133,7 +133,7 @@ def test_only_data_needs_the_token() -> None:
     }
 
     legacy = {f"/api/v1/stats/{name}" for name in ("realtime/visitors", "aggregate", "timeseries", "breakdown")}
-    assert guarded == {"/stats", "/ledger", "/metrics", "/api/v2/query", "/api/v1/sites", *legacy}
+    assert guarded == {"/event", "/events", "/stats", "/ledger", "/metrics", "/api/v2/query", "/api/v1/sites", *legacy}
     assert DOCUMENT["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
 
 

@@ -121,9 +121,23 @@ def test_a_wrong_parameter_is_named(client: httpx.Client, query: str, fields: se
     assert fields == set(faults(response))
 
 
-def test_an_unknown_parameter_is_ignored(client: httpx.Client) -> None:
-    """A newer client may send what this server does not know."""
-    assert client.get("/stats?site_id=site&colour=blue&colour=red").json()["total_views"] == 7
+@pytest.mark.parametrize(
+    ("query", "errors"),
+    [
+        ("foo=1", {"foo": "is not known; known are site_id, date, from, to, limit"}),
+        ("form=2025-11-12", {"form": "is not known; did you mean from?"}),
+        ("Date=2025-11-12&lmit=5&limit=0", {"Date": "date", "lmit": "limit", "limit": "must be"}),
+        ("colour=blue&colour=red", {"colour": "is not known"}),
+    ],
+)
+def test_an_unknown_parameter_is_refused(client: httpx.Client, query: str, errors: dict[str, str]) -> None:
+    """Who misspells a day would else read the figures of all time. The nearest known one is named."""
+    response = client.get("/stats?site_id=site&" + query)
+
+    assert response.status_code == 422
+    assert set(errors) == set(faults(response))
+    for error in response.json()["errors"]:
+        assert errors[error["field"]] in error["detail"]
 
 
 @pytest.mark.parametrize(

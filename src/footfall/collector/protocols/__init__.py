@@ -2,9 +2,10 @@
 
 from footfall.collector.protocols import footfall
 from footfall.collector.route import Route
+from footfall.collector.trust import TrustedSenders
 from footfall.settings import CollectorSettings
 
 
-def routes(settings: CollectorSettings) -> list[Route]:
+def routes(settings: CollectorSettings, trusted: TrustedSenders) -> list[Route]:
     """The routes of all of them."""
-    return [*footfall.routes(settings)]
+    return [*footfall.routes(settings, trusted)]

@@ -1,34 +1,22 @@
-"""An event as a JSON object: its fields, how they are checked, and the errors that name the wrong ones."""
+"""An event as a JSON object: how its fields are checked, and the errors that name the wrong ones."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
-from msgspec import Meta, Struct
 
+from footfall.collector.address import parse_address
+from footfall.collector.protocols.event_fields import FIELDS, EventBody
+from footfall.collector.trust import NotTrustedError
 from footfall.entry import (
-    MAX_ENGAGED_MS,
-    MAX_EVENT_ID,
-    MAX_EVENT_TYPE,
     MAX_HOST,
-    MAX_LANGUAGE,
-    MAX_PATH,
-    MAX_PROP_NAME,
-    MAX_PROP_TEXT,
-    MAX_PROPS,
-    MAX_REFERRER,
-    MAX_SCREEN_WIDTH,
-    MAX_SITE_ID,
     MAX_USER_AGENT_BYTES,
-    MAX_USER_ID,
-    PAGE_VIEW,
     Event,
-    Integer,
 )
-from footfall.problem import INVALID, FieldError, Problem, field_errors_of
+from footfall.problem import INVALID, FieldError, Problem, field_errors_of, unknown_field_errors
 from footfall.referrer import host_of
 from footfall.wording import reason_against_json
 
@@ -42,115 +30,11 @@ MAX_AHEAD: Final = timedelta(hours=24)
 NOT_JSON: Final = "not_json"
 """The reason under which the ledger counts a body that is not JSON."""
 
-_PropName = Annotated[str, Meta(max_length=MAX_PROP_NAME)]
-_PropValue = Integer | float | Annotated[str, Meta(max_length=MAX_PROP_TEXT)] | bool | None
-"""A `Scalar` within the limits of a request; batches of an older version may hold longer ones."""
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _YEAR_ONE = datetime(1, 1, 1, tzinfo=UTC) - _EPOCH
 
-
-class EventBody(Struct, frozen=True):
-    """The JSON body of `POST /event`; a field that is not here is ignored."""
-
-    site_id: Annotated[
-        str,
-        Meta(min_length=1, max_length=MAX_SITE_ID, description="Which site it happened on.", examples=["my-blog"]),
-    ]
-    event_type: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            max_length=MAX_EVENT_TYPE,
-            description="`page_view` is what counts as a view.",
-            examples=[PAGE_VIEW],
-        ),
-    ]
-    path: Annotated[str, Meta(max_length=MAX_PATH, description="The page.", examples=["/pricing"])] | None = None
-    user_id: (
-        Annotated[
-            str,
-            Meta(
-                max_length=MAX_USER_ID,
-                description="Who; without it a visitor is told apart by a hash that lasts one day.",
-                examples=["user-42"],
-            ),
-        ]
-        | None
-    ) = None
-    timestamp: (
-        Annotated[
-            str,
-            Meta(
-                description="When, ISO 8601 with an offset or `Z`; the time of receipt without it.",
-                examples=["2025-11-12T09:30:00Z"],
-            ),
-        ]
-        | None
-    ) = None
-    referrer: (
-        Annotated[
-            str,
-            Meta(
-                max_length=MAX_REFERRER,
-                description="The page that led here.",
-                examples=["https://news.example/"],
-            ),
-        ]
-        | None
-    ) = None
-    props: (
-        Annotated[
-            dict[_PropName, _PropValue],
-            Meta(max_length=MAX_PROPS, description="Anything else, scalars only.", examples=[{"plan": "free"}]),
-        ]
-        | None
-    ) = None
-    event_id: (
-        Annotated[
-            str,
-            Meta(
-                max_length=MAX_EVENT_ID,
-                description="Unguessable. One that is sent again within 24 hours for the same site counts once.",
-                examples=["0b8bbe0e-5b58-4a55-9d0c-1c9f8d7a2f43"],
-            ),
-        ]
-        | None
-    ) = None
-    screen_width: (
-        Annotated[
-            int,
-            Meta(ge=0, le=MAX_SCREEN_WIDTH, description="Of the visitor's screen, in CSS pixels.", examples=[1920]),
-        ]
-        | None
-    ) = None
-    language: (
-        Annotated[
-            str, Meta(max_length=MAX_LANGUAGE, description="Of the visitor's browser, BCP 47.", examples=["pt-BR"])
-        ]
-        | None
-    ) = None
-    scroll_depth: (
-        Annotated[int, Meta(ge=0, le=100, description="How much of the page was seen, in percent.", examples=[80])]
-        | None
-    ) = None
-    engaged_ms: (
-        Annotated[
-            int,
-            Meta(ge=0, le=MAX_ENGAGED_MS, description="How long the page was in use, milliseconds.", examples=[12_500]),
-        ]
-        | None
-    ) = None
-    interactive: (
-        Annotated[
-            bool,
-            Meta(description="`false` if the visitor did nothing, so that the visit may still be a bounce."),
-        ]
-        | None
-    ) = None
-
-
+_NOT_ACCEPTED: Final = "The event was not accepted."
 _UNEXPLAINED = f"The event was not accepted. Only the first {MAX_EXPLAINED} are told why."
 _decode_body = msgspec.json.Decoder(EventBody).decode
 _decode_any = msgspec.json.Decoder().decode
@@ -172,22 +56,42 @@ def parse_event(
     received_ns: int,
     address: str | None,
     user_agent: bytes,
+    vouch: Callable[[], None],
     origin: bytes = b"",
+    is_strict: bool = False,
     explains: bool = True,
 ) -> Event:
     """Check the body of a `POST /event` against the contract.
 
+    Args:
+        body: the JSON text.
+        received_ns: when it came, nanoseconds since 1970.
+        address: whose it is, unless it says so itself.
+        user_agent: as it was sent, unless it says so itself.
+        vouch: called if the event is sent for a visitor. It raises a `NotTrustedError` if the sender must not do that.
+        origin: the header `Origin`, which browsers send.
+        is_strict: whether a field that is not known is refused.
+        explains: whether to say which fields are wrong.
+
     Raises:
-        Problem: 400 when it is not JSON, 422 with every field that is missing or wrong, unless it `explains` nothing.
+        Problem: 400 when it is not JSON, 422 with every field that is missing or wrong, or what `vouch` raises.
     """
     try:
         fields = _decode_body(body)
+        is_accepted = not (is_strict and unknown_fields(body))
     except msgspec.ValidationError:
-        if not explains:
-            raise Problem(422, _UNEXPLAINED) from None
-        raise Problem(422, "The event was not accepted.", _field_errors_of_body(body, received_ns)) from None
+        is_accepted = False
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _not_json(error, body) from None
+    if not is_accepted:
+        if not explains:
+            raise Problem(422, _UNEXPLAINED)
+        raise Problem(422, _NOT_ACCEPTED, _field_errors_of_body(body, received_ns, is_strict=is_strict))
+    if fields.ip is not None or fields.user_agent is not None:
+        # Of the sender itself nothing is recorded then: what is not given of the visitor is not known.
+        vouch()
+        address = None if fields.ip is None else _parse_ip(fields.ip)
+        user_agent = (fields.user_agent or "").encode()
     occurred_us = None if fields.timestamp is None else _parse_timestamp(fields.timestamp, received_ns)
     return Event(
         received_ns,
@@ -217,7 +121,9 @@ def read_events(
     received_ns: int,
     address: str | None,
     user_agent: bytes,
+    vouch: Callable[[], None],
     origin: bytes = b"",
+    is_strict: bool = False,
 ) -> Iterator[Event | Problem]:
     """The events of a body with many, each checked on its own, or what is wrong with it.
 
@@ -227,13 +133,16 @@ def read_events(
         received_ns: when it came, nanoseconds since 1970.
         address: whose it is.
         user_agent: as it was sent.
+        vouch: as in `parse_event`; what it raises refuses all of them.
         origin: the header `Origin`, which browsers send.
+        is_strict: as in `parse_event`.
 
     Raises:
         Problem: 400 when the array is not JSON, 413 when there are more than `MAX_EVENTS`, 422 when there is none.
+        NotTrustedError: what `vouch` raises.
     """
     explained = 0
-    for event_body in _split_events(body):
+    for event_body in split_events(body):
         if len(event_body) > max_event_bytes:
             yield Problem(413, f"The event is longer than {max_event_bytes} bytes.", reason=INVALID)
             continue
@@ -244,8 +153,12 @@ def read_events(
                 address=address,
                 user_agent=user_agent,
                 origin=origin,
+                vouch=vouch,
+                is_strict=is_strict,
                 explains=explained < MAX_EXPLAINED,
             )
+        except NotTrustedError:
+            raise
         except Problem as problem:
             explained += 1
             problem.reason = INVALID
@@ -254,7 +167,8 @@ def read_events(
             yield event
 
 
-def _split_events(body: bytes) -> list[bytes]:
+def split_events(body: bytes) -> list[bytes]:
+    """The bodies of many events, one by one; raises as `read_events`."""
     if body.lstrip().startswith(b"["):
         try:
             bodies = [bytes(raw) for raw in msgspec.structs.astuple(_decode_array(body)) if raw]
@@ -292,10 +206,30 @@ def _parse_timestamp(text: str, received_ns: int) -> int:
 
 
 def _timestamp_problem(detail: str) -> Problem:
-    return Problem(422, "The event was not accepted.", [FieldError("timestamp", detail)])
+    return Problem(422, _NOT_ACCEPTED, [FieldError("timestamp", detail)])
 
 
-def _field_errors_of_body(body: bytes, received_ns: int) -> list[FieldError]:
+def _parse_ip(text: str) -> str:
+    address = parse_address(text)
+    if address is None:
+        detail = "must be one IPv4 or IPv6 address, as in 203.0.113.7 or 2001:db8::7; leave it out if it is not known"
+        raise Problem(422, _NOT_ACCEPTED, [FieldError("ip", detail)])
+    return address
+
+
+def unknown_fields(body: bytes) -> list[str]:
+    """The names of the fields that `parse_event` ignores in a body, in their order.
+
+    Raises:
+        Problem: 400 when such a name is not UTF-8.
+    """
+    try:
+        return [name for name in _decode_fields(body) if name not in FIELDS]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _not_json(error, body) from None
+
+
+def _field_errors_of_body(body: bytes, received_ns: int, *, is_strict: bool) -> list[FieldError]:
     """Every field that is wrong: the fast decoder stops at the first.
 
     Each is read by itself, so that a number which fits no type at all is blamed on the field that holds it.
@@ -307,6 +241,8 @@ def _field_errors_of_body(body: bytes, received_ns: int) -> list[FieldError]:
         return _errors_of_no_object(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _not_json(error, body) from None
+    if is_strict:
+        field_errors += unknown_field_errors(fields, FIELDS)
     if "timestamp" in fields and all(error.field != "timestamp" for error in field_errors):
         timestamp = msgspec.json.decode(fields["timestamp"], type=str | None)
         try:

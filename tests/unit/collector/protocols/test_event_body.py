@@ -28,8 +28,12 @@ TEXT_LIMITS = [
 ]
 
 
+def vouch() -> None:
+    """This sender may speak for visitors."""
+
+
 def parse(body: bytes) -> Event:
-    return parse_event(body, received_ns=NOW_NS, address="192.0.2.1", user_agent=b"Agent/1")
+    return parse_event(body, received_ns=NOW_NS, address="192.0.2.1", user_agent=b"Agent/1", vouch=vouch)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +48,9 @@ def parse(body: bytes) -> Event:
 )
 def test_the_page_that_sent_it_tells_its_host(origin: bytes, host: str | None) -> None:
     """Browsers send `Origin` with a POST; other clients need not."""
-    event = parse_event(json.dumps(SMALLEST).encode(), received_ns=NOW_NS, address=None, user_agent=b"", origin=origin)
+    event = parse_event(
+        json.dumps(SMALLEST).encode(), received_ns=NOW_NS, address=None, user_agent=b"", vouch=vouch, origin=origin
+    )
     assert host == event.host
 
 
@@ -132,7 +138,9 @@ def test_every_field_is_taken() -> None:
 def test_an_event_has_of_a_user_agent_what_is_looked_at() -> None:
     """A thousand events of one request have it once each, which must not make 64 MB of 64 KiB."""
     body = json.dumps([SMALLEST] * 1_000).encode()
-    many = read_events(body, max_event_bytes=65_536, received_ns=NOW_NS, address=None, user_agent=b"a" * 65_000)
+    many = read_events(
+        body, max_event_bytes=65_536, received_ns=NOW_NS, address=None, user_agent=b"a" * 65_000, vouch=vouch
+    )
     assert [b"a" * 512] * 1_000 == [event.user_agent for event in many if isinstance(event, Event)]
 
 
@@ -471,7 +479,9 @@ def test_any_bytes_are_taken_or_explained(body: bytes) -> None:
 def parse_many(body: bytes) -> tuple[list[str], list[tuple[int, Problem]]]:
     """The sites of the events that are taken, and what is said of the rest, each with its place."""
     many = list(
-        read_events(body, max_event_bytes=65_536, received_ns=NOW_NS, address="192.0.2.1", user_agent=b"Agent/1")
+        read_events(
+            body, max_event_bytes=65_536, received_ns=NOW_NS, address="192.0.2.1", user_agent=b"Agent/1", vouch=vouch
+        )
     )
     refused = [(place, event) for place, event in enumerate(many) if isinstance(event, Problem)]
     return [event.site_id for event in many if isinstance(event, Event)], refused
@@ -495,7 +505,9 @@ def test_many_events_are_an_array_or_lines(body: bytes) -> None:
 def test_one_of_many_is_the_same_as_one_alone() -> None:
     """Many events are checked and filled in as one is."""
     body = json.dumps([SMALLEST]).encode()
-    many = read_events(body, max_event_bytes=65_536, received_ns=NOW_NS, address="192.0.2.1", user_agent=b"Agent/1")
+    many = read_events(
+        body, max_event_bytes=65_536, received_ns=NOW_NS, address="192.0.2.1", user_agent=b"Agent/1", vouch=vouch
+    )
 
     assert [parse_fields()] == list(many)
 
