@@ -7,7 +7,6 @@ import sys
 import typing
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -38,6 +37,7 @@ log_format_option = click.option(
 )
 
 _LATER = {
+    "erase": ("footfall.cli_erase", "erase"),
     "export": ("footfall.cli_database", "export"),
     "import": ("footfall.cli_import", "import_"),
     "rebuild": ("footfall.cli_rebuild", "rebuild"),
@@ -90,6 +90,7 @@ def main() -> None:
     footfall import access.log --site-id my-site
                                         count the visits in an existing access log
     footfall export events.ndjson.gz    write all events to a file
+    footfall erase --user-id ID         remove a user's events, or a site's, or old ones
     footfall rebuild                    make the database again from what else holds its contents
 
     Settings are read from appsettings.json in the working directory. An environment variable overrides a setting:
@@ -206,8 +207,7 @@ def _welcome(settings: Settings, roles: tuple[str, ...]) -> str:
     """Where to look, and what to paste."""
     lines = [f"Footfall {__version__}: {', '.join(roles)}", ""]
     url = _url(settings, roles)
-    site = next(iter(settings.sites), "my-site")
-    site_id = quote(site, safe="")
+    site_id = quote(next(iter(settings.sites), "my-site"), safe="")
     if COLLECTOR in roles:
         lines.append(f"  hits and events  {url}/track, {url}/event and {url}/events")
     if url is not None:
@@ -224,11 +224,9 @@ def _welcome(settings: Settings, roles: tuple[str, ...]) -> str:
             "",
             "Paste this into your pages:",
             "",
-            f'  <script defer src="{url}/script.js" data-site="{escape(site)}"></script>',
-            "",
-            "or, where scripts are not wanted, this image, which can't tell where a visitor came from:",
-            "",
             f'  <img src="{url}/track?site_id={site_id}" referrerpolicy="no-referrer-when-downgrade" alt="">',
+            "",
+            "The image tells which page was viewed, not where a visitor came from. An event can tell both (/docs).",
         ]
     lines += ["", "Ctrl-C stops it; nothing accepted is lost."]
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from footfall.commands.rebuild.logs import find_logs
 from footfall.commands.rebuild.run import NO_LOGS, Logs, RebuildReport
 from footfall.commands.rebuild.run import rebuild as rebuild_database
 from footfall.database.duckdb.file import open_database, upgrade
+from footfall.database.erasure import FILE_NAME, ErasureFile
 from footfall.entry import MAX_SITE_ID
 from footfall.errors import BadUsageError, FootfallError
 from footfall.processes.data_dir import DATABASE_LOCK, lock, open_queue, prepare
@@ -114,6 +115,7 @@ def rebuild(
                 first=first,
                 logs=logs,
                 settings=settings.database,
+                erasures=ErasureFile(settings.data_path / FILE_NAME),
                 may_have_fewer=allow_fewer,
                 on_progress=on_progress,
             )
@@ -238,6 +240,11 @@ def _summary(report: RebuildReport, first: str) -> Iterator[str]:
         yield f"The old one {had}. It is kept as {report.kept}: delete it when you don't need it."
     for reason, count in sorted(report.skipped.items()):
         yield f"{count:,} hits of the log skipped: {reason}"
+    if report.erased_lines:
+        yield (
+            f"{report.erased_lines:,} lines of the log left out: something was erased after them, and a line does not "
+            "tell whose it is"
+        )
     for path, malformed in report.malformed.items():
         numbers = ", ".join(f"{number:,}" for number in malformed.lines)
         more = ", ..." if malformed.count > len(malformed.lines) else ""

@@ -63,6 +63,13 @@ class Failpoint(StrEnum):
     MIGRATION_RENAMED = "migration.renamed"  # ClickHouse's old table has another name, and there is no new one
     MIGRATION_COPIED = "migration.copied"  # there is a whole copy, and it has not the name yet
 
+    # What is removed from the database.
+    ERASURE_ORDERED = "erasure.ordered"  # the order is in its file, and nothing is removed
+    ERASURE_REMOVED = "erasure.removed"  # rows are removed and counted in the transaction, which is open
+    ERASURE_COMMITTED = "erasure.committed"  # they are gone, others may be left
+    RETENTION_REMOVED = "retention.removed"  # the same for rows that are too old
+    RETENTION_COMMITTED = "retention.committed"
+
     # The database, where it is ClickHouse.
     CLICKHOUSE_INSERTED = "clickhouse.inserted"  # rows are durable, the position is not moved
     CLICKHOUSE_MOVED = "clickhouse.moved"  # the position is; nobody knows

@@ -52,6 +52,7 @@ class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
     url: str | None = None
     path_queries: Literal["strip", "keep"] = "strip"
     referrer_queries: Literal["strip", "keep"] = "strip"
+    retention_days: Annotated[int, Meta(ge=1)] | None = None
 
     @property
     def keeps_queries(self) -> bool:

@@ -15,6 +15,7 @@ from oracle import Oracle
 
 IN_A_CONSUMER = [f"{point}.{sink}" for point in Failpoint if point.startswith("consumer.") for sink in SINKS]
 IN_AN_IMPORT = [Failpoint.QUEUE_INSERTED, Failpoint.QUEUE_COMMITTED, Failpoint.IMPORT_SENT]
+ELSEWHERE = ("consumer.", "rebuild.", "relay.", "clickhouse.", "migration.", "erasure.", "retention.", "move.")
 AT_A_START = [Failpoint.QUEUE_TRIMMED, Failpoint.DATABASE_CHECKPOINTING, Failpoint.DATABASE_CHECKPOINTED]
 """Reached within seconds only when an earlier life has left something to do."""
 UNDER_LOAD = [
@@ -22,7 +23,9 @@ UNDER_LOAD = [
         point
         for point in Failpoint
         if point not in [*AT_A_START, Failpoint.IMPORT_SENT]
-        and not point.startswith(("consumer.", "rebuild.", "relay.", "clickhouse.", "migration."))
+        and not point.startswith(
+            ("consumer.", "rebuild.", "relay.", "clickhouse.", "migration.", "erasure.", "retention.", "move.")
+        )
     ),
     *IN_A_CONSUMER,
 ]

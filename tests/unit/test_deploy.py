@@ -221,7 +221,7 @@ def _sample_names() -> set[str]:
         received=1,
         refused={"invalid": 1},
         last_sequence=1,
-        sinks={VISIT_LOG: SinkReport(1, 1, 1, {"event": 1}, "", None)},
+        sinks={VISIT_LOG: SinkReport(1, 1, 1, {"event": 1}, "", None, {"erased": 1})},
         lag_batches={VISIT_LOG: 1},
         lag_seconds={VISIT_LOG: 1.0},
         bytes=1,

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from footfall.database.enrich import Skip, enrich
+from footfall.database.erasure import NOTHING_ERASED, Keeping
 from footfall.database.schema import Row
 from footfall.entry import Entry, Event
 from footfall.queue.base import Batch, Progress
@@ -89,6 +90,7 @@ def rows_of(
     seen: SeenIds,
     *,
     settings: DatabaseSettings = DatabaseSettings(),
+    keeping: Keeping = NOTHING_ERASED,
 ) -> BatchRows:
     """What a batch adds to a database whose progress is `before`.
 
@@ -99,6 +101,7 @@ def rows_of(
         salts: as for `enrich`.
         seen: the event ids that are known.
         settings: as for `enrich`.
+        keeping: what has no place in the database.
     """
     rows: list[Row] = []
     ids: list[tuple[int, SeenId]] = []
@@ -107,6 +110,7 @@ def rows_of(
         skipped[LOST] += missed
     if entries is None:
         skipped[UNREADABLE] += batch.count
+    kept = keeping.of(batch.source, batch.sequence)
     for entry in entries or ():
         event_id = NO_ID
         if isinstance(entry, Event) and entry.event_id is not None:
@@ -118,6 +122,8 @@ def rows_of(
         row = enrich(entry, salts, settings)
         if isinstance(row, Skip):
             skipped[row.value] += 1
+        elif kept is not None and (reason := kept.reason_against(row)) is not None:
+            skipped[reason] += 1
         else:
             rows.append(row)
             ids.append(event_id)

@@ -6,6 +6,7 @@ from contextlib import closing
 from footfall.database.duckdb.file import open_repaired, quarantine_database
 from footfall.database.duckdb.reader import DuckdbReports
 from footfall.database.duckdb.writer import DuckdbSink
+from footfall.database.erasure import FILE_NAME, ErasureFile
 from footfall.errors import DamagedQueueError, UnreadableFileError
 from footfall.processes.data_dir import DATABASE_LOCK, lock
 from footfall.processes.database import Database, work
@@ -36,6 +37,7 @@ def run(
                         connection,
                         settings=settings.database,
                         checkpoint_bytes=settings.queue.max_bytes // 8,
+                        erasures=ErasureFile(settings.data_path / FILE_NAME),
                     )
 
                 reports = DuckdbReports(connection, limit_s=LIMIT_S)

@@ -113,4 +113,4 @@ def _report_of(account: Account) -> SinkReport:
         for reason, count in source.skipped.items():
             skipped[reason] = skipped.get(reason, 0) + count
     written = sum(source.written for source in account.sources.values())
-    return SinkReport(0, 0, written, skipped, "", account.trouble)
+    return SinkReport(0, 0, written, skipped, "", account.trouble, account.removed)

@@ -34,12 +34,14 @@ class Account(Struct, frozen=True):
         lag_batches: how many batches the broker still has for the sink.
         oldest_ns: when the oldest of them that has arrived here was committed, nanoseconds since 1970, or None.
         trouble: why the sink can't write now, or None.
+        removed: entries that were written and are no longer in the output, by reason.
     """
 
     sources: dict[str, SourceAccount] = {}
     lag_batches: int = 0
     oldest_ns: int | None = None
     trouble: str | None = None
+    removed: dict[str, int] = {}
 
 
 class RelayAccount(Struct, frozen=True):

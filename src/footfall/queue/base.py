@@ -65,6 +65,7 @@ class SinkReport(Struct, frozen=True):
         sequence: as in `Progress`, like `safe_sequence`, `written` and `skipped`.
         mark: what the sink will need if its own state is lost (`Sink.mark`).
         trouble: why it can't write now, or None.
+        removed: entries that were written and are no longer in the output, by reason.
     """
 
     sequence: int
@@ -73,6 +74,7 @@ class SinkReport(Struct, frozen=True):
     skipped: dict[str, int]
     mark: str
     trouble: str | None
+    removed: dict[str, int] = {}
 
 
 class Memory(Struct, frozen=True):

@@ -23,6 +23,9 @@ DUPLICATE = "duplicate"
 CONFLICT = "conflict"
 """Like `DUPLICATE`, but the first came from another address: the client moved, or somebody guessed the id."""
 
+REMOVED = "removed"
+"""Not a source, but kept with the positions of one: how many rows were removed again, by reason, as if skipped."""
+
 
 class Sink(Protocol):
     """Takes batches and keeps its position together with its output.

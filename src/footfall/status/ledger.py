@@ -5,18 +5,20 @@ from msgspec import Struct
 from footfall.queue.local.reader import QueueState
 
 
-class SinkLedger(Struct, frozen=True):
+class SinkLedger(Struct, frozen=True, omit_defaults=True):
     """What became of the received entries in one sink.
 
     Attributes:
         written: entries in its output.
         skipped: entries that have no place in it, by reason.
         pending: entries that the sink has not dealt with yet.
+        removed: of those written, how many are no longer in the output, by reason; left out where there are none.
     """
 
     written: int
     skipped: dict[str, int]
     pending: int
+    removed: dict[str, int] = {}
 
 
 class Ledger(Struct, frozen=True):
@@ -40,5 +42,7 @@ def ledger_of(state: QueueState, sinks: tuple[str, ...]) -> Ledger:
         report = state.sinks.get(name)
         written = report.written if report else 0
         skipped = report.skipped if report else {}
-        accounts[name] = SinkLedger(written, skipped, state.received - written - sum(skipped.values()))
+        accounts[name] = SinkLedger(
+            written, skipped, state.received - written - sum(skipped.values()), report.removed if report else {}
+        )
     return Ledger(state.received, state.refused, accounts)

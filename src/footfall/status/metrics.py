@@ -59,13 +59,18 @@ def _of_ledger(ledger: Ledger) -> Iterator[Metric]:
     skipped = CounterMetricFamily(
         telemetry.SINK_SKIPPED, "Entries without a place in the sink's output.", labels=["sink", "reason"]
     )
+    removed = CounterMetricFamily(
+        telemetry.SINK_REMOVED, "Entries that are no longer in the sink's output.", labels=["sink", "reason"]
+    )
     pending = GaugeMetricFamily(telemetry.SINK_PENDING, "Entries not dealt with yet.", labels=["sink"])
     for name, account in ledger.sinks.items():
         written.add_metric([name], account.written)
         for reason, count in account.skipped.items():
             skipped.add_metric([name, reason], count)
+        for reason, count in account.removed.items():
+            removed.add_metric([name, reason], count)
         pending.add_metric([name], account.pending)
-    yield from (written, skipped, pending)
+    yield from (written, skipped, removed, pending)
 
 
 def _of_lag(state: QueueState) -> Iterator[Metric]:

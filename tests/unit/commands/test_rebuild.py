@@ -24,9 +24,10 @@ from footfall.commands.logfile import LogFile, Skipped
 from footfall.commands.rebuild.account import NOT_REBUILT
 from footfall.commands.rebuild.contents import ExportContents
 from footfall.commands.rebuild.logs import find_logs
-from footfall.commands.rebuild.run import LOG_SOURCE, Logs, RebuildReport, rebuild
+from footfall.commands.rebuild.run import Logs, RebuildReport, rebuild
 from footfall.database.duckdb.file import log_of, open_database
 from footfall.database.duckdb.writer import DuckdbSink
+from footfall.database.erasure import LOG_SOURCE
 from footfall.database.schema import NAMES
 from footfall.entry import Entry, Event, Hit, decode_entries, encode_entries
 from footfall.errors import AlreadyInUseError, BadUsageError, FootfallError

@@ -124,6 +124,8 @@ def test_a_database_of_the_first_format_is_migrated(
         f"{path}: migration to format 4: done",
         f"{path}: migration to format 5: bots have names; places, screens, versions and engagement have columns",
         f"{path}: migration to format 5: done",
+        f"{path}: migration to format 6: erasures are recorded",
+        f"{path}: migration to format 6: done",
     ] == [record.message.partition(" in ")[0] for record in caplog.records]
 
 
@@ -248,7 +250,7 @@ def rows_in(database: ClickhouseDatabase) -> list[tuple[Any, ...]]:
 def assert_migrated(database: ClickhouseDatabase, old_rows: list[tuple[Any, ...]]) -> None:
     """It has the tables of a new one and no other, and every row once."""
     assert sorted(new_row(number, row) for number, row in enumerate(old_rows)) == rows_in(database)
-    assert {"format", "events", "positions", "salts", "doubles"} == database.engines().keys()
+    assert {"format", "events", "positions", "salts", "doubles", "event_ids"} == database.engines().keys()
     assert [(clickhouse_migrations.FORMAT,)] == database.query(f"SELECT DISTINCT version FROM {database.name}.format")
     assert expected_answers() == answers_of(ClickhouseReports(database, limit_s=30))
     [(bots, named)] = database.query(

@@ -5,22 +5,26 @@ visitor's number stays, because the address that it was made from is in no datab
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import duckdb
 import msgspec
 
 from footfall.commands.export import Export, count_events
+from footfall.database.agent import agent_of
 from footfall.database.duckdb.file import first_line, open_database, upgrade
-from footfall.database.enrich import enrich_again
+from footfall.database.duckdb.removal import condition_of, erasures_in
+from footfall.database.enrich import source_of
+from footfall.database.erasure import Erasure
 from footfall.database.rows import SeenId
 from footfall.database.schema import NAMES, Row
 from footfall.errors import AlreadyInUseError, FootfallError
 from footfall.queue.base import Progress
+from footfall.referrer import without_query
 from footfall.settings import DatabaseSettings
 
 Salt = tuple[date, bytes, datetime]
@@ -59,6 +63,10 @@ class Contents(ABC):
     def salts(self) -> list[Salt]:
         """The secrets that are not forgotten yet."""
         return []
+
+    def erasures(self) -> dict[str, Erasure]:
+        """What was erased from it, by id."""
+        return {}
 
 
 class ExportContents(Contents):
@@ -118,9 +126,12 @@ class DuckdbContents(Contents):
     def salts(self) -> list[Salt]:
         return self._db.execute("SELECT day, salt, made_at FROM salts").fetchall()
 
-    def events_by_day(self) -> Iterator[tuple[str, date, int]]:
-        """Site, UTC day and number of its events, in this order."""
-        return events_by_day(self._db)
+    def erasures(self) -> dict[str, Erasure]:
+        return {erasure.id: erasure for erasure in erasures_in(self._db)}
+
+    def events_by_day(self, erasures: Sequence[Erasure] = ()) -> Iterator[tuple[str, date, int]]:
+        """Site, UTC day and number of its events, in this order, without those that `erasures` name."""
+        return events_by_day(self._db, erasures)
 
     def _fetched(self, query: str) -> Iterator[Any]:
         cursor = self._db.cursor()
@@ -137,10 +148,34 @@ class DuckdbContents(Contents):
             cursor.close()
 
 
-def events_by_day(database: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, date, int]]:
-    """Site, UTC day and number of the day's events, in this order."""
+def enrich_again(row: Row, settings: DatabaseSettings) -> Row:
+    """A row by the present rules, from what is kept of its event; its visitor stays."""
+    values: dict[str, Any] = dict(zip(NAMES, row, strict=True))
+    if values["user_agent"]:
+        agent = agent_of(values["user_agent"].encode())._asdict()
+        values |= {name: agent[name] for name in agent if name != "text"}
+    if values["referrer"] and values["source"]:
+        values["source"] = source_of(values["referrer"], values["site_id"], values["hostname"] or "")
+    if values["referrer"] and not settings.keeps_queries:
+        values["referrer"] = without_query(values["referrer"])
+    return cast(Row, tuple(values.values()))
+
+
+def events_by_day(
+    database: duckdb.DuckDBPyConnection, erasures: Sequence[Erasure] = ()
+) -> Iterator[tuple[str, date, int]]:
+    """Site, UTC day and number of the day's events, in this order, without those that `erasures` name."""
+    conditions, parameters = ["true"], dict[str, Any]()
+    for number, erasure in enumerate(erasures):
+        condition, values = condition_of(database, erasure, number)
+        conditions.append(f"NOT ({condition})")
+        parameters |= values
     cursor = database.cursor()
-    cursor.execute("SELECT site_id, time::DATE AS day, count(*) FROM events GROUP BY ALL ORDER BY ALL")
+    cursor.execute(
+        f"SELECT site_id, time::DATE AS day, count(*) FROM events WHERE {' AND '.join(conditions)} "
+        "GROUP BY ALL ORDER BY ALL",
+        parameters,
+    )
     while rows := cursor.fetchmany(_FETCHED_ROWS):
         yield from rows
 

@@ -31,11 +31,13 @@ from footfall.commands.export import count_events
 from footfall.commands.logfile import LogFile, ReadError, Skipped
 from footfall.commands.rebuild.account import NOT_REBUILT, settle
 from footfall.commands.rebuild.contents import Contents, DuckdbContents, Salt, events_by_day, opened
-from footfall.commands.rebuild.difference import difference
+from footfall.commands.rebuild.difference import DayCount, difference
 from footfall.commands.rebuild.known_hits import KnownHits
 from footfall.commands.rebuild.logs import count_logged, hit_of, lines_in
 from footfall.commands.rebuild.replacement import Replacement
+from footfall.database.duckdb.removal import note, remove_erased
 from footfall.database.duckdb.writer import CHECKPOINT_ROWS, DuckdbSink
+from footfall.database.erasure import LOG_SOURCE, ErasureFile
 from footfall.database.schema import NAMES
 from footfall.entry import Hit, encode_entries
 from footfall.errors import BadUsageError, FootfallError, QueueBrokenError, QueueFullError
@@ -44,9 +46,6 @@ from footfall.queue.base import Batch, Progress
 from footfall.queue.local.store import LocalQueue
 from footfall.queue.sink import DATABASE, LOST, UNREADABLE, VISIT_LOG
 from footfall.settings import DatabaseSettings
-
-LOG_SOURCE: Final = "visits log"
-"""The source, in `positions`, of rows that came from the visits log and from no queue that is known."""
 
 _CHUNK_ROWS: Final = 10_000
 _SHOWN_SITES: Final = 10
@@ -71,6 +70,7 @@ class RebuildReport(Struct):
         malformed: lines that are none, by file.
         sites: the sites with the most events from the log, with how many.
         not_rebuilt: entries of the queue that could not be brought back.
+        erased_lines: lines of the log from before an erasure; they may be of those whom it names.
     """
 
     events: int = 0
@@ -83,6 +83,7 @@ class RebuildReport(Struct):
     malformed: dict[Path, Skipped] = field(default_factory=dict)
     sites: list[tuple[str, int]] = field(default_factory=list)
     not_rebuilt: int = 0
+    erased_lines: int = 0
 
 
 class Logs(Struct, frozen=True):
@@ -109,6 +110,7 @@ def rebuild(
     first: Contents | None = None,
     logs: Logs = NO_LOGS,
     settings: DatabaseSettings = DatabaseSettings(),
+    erasures: ErasureFile | None = None,
     may_have_fewer: bool = False,
     on_progress: OnProgress = lambda _: None,
 ) -> RebuildReport:
@@ -120,13 +122,14 @@ def rebuild(
         first: takes the place of the old database as the first source.
         logs: the visits logs.
         settings: what rows hold.
+        erasures: those that were ordered in this `data_dir`.
         may_have_fewer: put the new database in place even if a site has fewer events on some day.
         on_progress: see `OnProgress`.
 
     Raises:
         FootfallError: it can't be done; the text says why. The old database is as it was.
     """
-    made = _Rebuild(path, queue, settings=settings, on_progress=on_progress)
+    made = _Rebuild(path, queue, settings=settings, erasures=erasures, on_progress=on_progress)
     return made.run(first, logs, may_have_fewer=may_have_fewer)
 
 
@@ -134,12 +137,19 @@ class _Rebuild:
     """One database on its way to being replaced."""
 
     def __init__(
-        self, path: Path, queue: LocalQueue | None, *, settings: DatabaseSettings, on_progress: OnProgress
+        self,
+        path: Path,
+        queue: LocalQueue | None,
+        *,
+        settings: DatabaseSettings,
+        erasures: ErasureFile | None,
+        on_progress: OnProgress,
     ) -> None:
         self._path = path
         self._queue = queue
         self._settings = settings
         self._on_progress = on_progress
+        self._erasures = {erasure.id: erasure for erasure in (erasures.read() if erasures else ())}
         self._report = RebuildReport()
 
     def run(self, first: Contents | None, logs: Logs, *, may_have_fewer: bool) -> RebuildReport:
@@ -156,19 +166,37 @@ class _Rebuild:
                     "export can take its place: footfall rebuild --events FILE. Or move the database away and start "
                     "the processor: it reads again what the broker still has."
                 )
+            self._erase(new, source, old)
             self._report.from_first = count_events(new)
             if self._queue is not None:
                 settled = self._take_rest(new, self._queue, logs, is_first=source is None)
             self._report.events = count_events(new)
             if old is not None:
                 self._report.old_events = old.events
-                _refuse_fewer(old, new, may_have_fewer=may_have_fewer)
+                not_done = [erasure for key, erasure in self._erasures.items() if key not in old.erasures()]
+                _refuse_fewer(old.events_by_day(not_done), new, may_have_fewer=may_have_fewer)
         if self._queue is not None and settled is not None:
             # What does not get through now the processor reports at its start.
             with suppress(QueueFullError, QueueBrokenError):
                 self._queue.report(DATABASE, settled)
         self._report.kept = replacement.kept
         return self._report
+
+    def _erase(self, new: duckdb.DuckDBPyConnection, source: Contents | None, old: Contents | None) -> None:
+        """Let all erasures that are known hold for the new database, and remove what they name and it still has."""
+        done = source.erasures() if source else {}
+        self._erasures |= (old.erasures() if old else {}) | done
+        for key, erasure in self._erasures.items():
+            # What was named in place of the old database may have been received after the erasure.
+            until = None if source is old else erasure.made_at
+            is_last = False
+            while not is_last:
+                new.begin()
+                if is_last := key in done:
+                    note(new, erasure)
+                else:
+                    is_last = remove_erased(new, erasure, until=until)
+                new.commit()
 
     def _take_contents(self, new: duckdb.DuckDBPyConnection, contents: Contents, salts: Sequence[Salt]) -> None:
         for ids in _chunks(contents.event_ids(), _CHUNK_ROWS):
@@ -233,6 +261,9 @@ class _Rebuild:
 
     def _take_log(self, sink: DuckdbSink, log: LogFile, known: KnownHits, sites: Mapping[str, str]) -> None:
         """Write the hits of a visits log, without those that are known."""
+        # A line does not tell whose it is.
+        named = [erasure.made_us for erasure in self._erasures.values() if erasure.needs_names]
+        erased_until_ns = 1_000 * max(named) if named else None
         hits: list[Hit] = []
         number = consumed = 0
         try:
@@ -240,6 +271,8 @@ class _Rebuild:
                 hit = hit_of(line, sites)
                 if hit is None:
                     self._report.malformed.setdefault(log.path, Skipped()).add(number)
+                elif erased_until_ns is not None and hit.received_ns <= erased_until_ns:
+                    self._report.erased_lines += 1
                 elif not known.take(hit):
                     hits.append(hit)
                 if number % _CHUNK_ROWS == 0:
@@ -298,8 +331,8 @@ def _hold_batches(queue: LocalQueue) -> None:
         queue.report(DATABASE, unsafe, "is being rebuilt")
 
 
-def _refuse_fewer(old: DuckdbContents, new: duckdb.DuckDBPyConnection, *, may_have_fewer: bool) -> None:
-    found = difference(old.events_by_day(), events_by_day(new))
+def _refuse_fewer(before: Iterator[DayCount], new: duckdb.DuckDBPyConnection, *, may_have_fewer: bool) -> None:
+    found = difference(before, events_by_day(new))
     if found.days and not may_have_fewer:
         summary = (
             f"The new database would have fewer events than the old one on {found.days:,} days of its sites, "

@@ -89,11 +89,18 @@ def _add_enrichment(connection: duckdb.DuckDBPyConnection, progress: Progress) -
         progress(min(1.0, (start + _RANGE_ROWS) / end))
 
 
+def _add_erasures(connection: duckdb.DuckDBPyConnection, progress: Progress) -> None:
+    """Nothing was erased yet."""
+    connection.execute("CREATE TABLE erasures (id VARCHAR PRIMARY KEY, record JSON NOT NULL)")
+    progress(1.0)
+
+
 MIGRATIONS: Final = (
     Migration(2, "times of receipt are kept to the second, once", _forget_receipt, bytes_per_event=32),
     Migration(3, "an event id that comes from another address is told apart", _add_sender),
     Migration(4, "the campaign that led to a page has columns", _add_campaign),
     Migration(5, "bots have names; places, screens, versions and engagement have columns", _add_enrichment, 32),
+    Migration(6, "erasures are recorded", _add_erasures),
 )
 """Ascending, without a gap."""
 

@@ -23,7 +23,9 @@ import msgspec
 
 from footfall.database.duckdb.event_ids import EventIds
 from footfall.database.duckdb.file import first_line, is_unreadable, log_of
+from footfall.database.duckdb.removal import REMOVED_ROWS, erasures_in, remove_erased, remove_old
 from footfall.database.duckdb.salts import DuckdbSalts
+from footfall.database.erasure import Erasure, ErasureFile, Keeping, oldest_kept
 from footfall.database.rows import DUPLICATE_AGE, SeenIds, keys_in, rows_of
 from footfall.database.salts import SALT_AGE, Steadiness, running_time
 from footfall.database.schema import NAMES
@@ -56,6 +58,7 @@ class DuckdbSink:
         settings: what rows hold.
         checkpoint_bytes: after so many bytes of the queue a checkpoint is due, because the queue has to keep what no
             checkpoint covers.
+        erasures: those that were ordered in this `data_dir`.
 
     Raises:
         OSError, DamagedFileError: as `write`.
@@ -71,6 +74,7 @@ class DuckdbSink:
         *,
         settings: DatabaseSettings = DatabaseSettings(),
         checkpoint_bytes: int = CHECKPOINT_BYTES,
+        erasures: ErasureFile | None = None,
     ) -> None:
         self._db = connection.cursor()
         self._clock = clock
@@ -80,6 +84,9 @@ class DuckdbSink:
         self._salts = DuckdbSalts(self._db, self._now)
         self._event_ids = EventIds(self._db)
         self._positions: dict[str, Progress] = {}
+        self._ordered = erasures
+        self._done: dict[str, Erasure] = {}
+        self._cleared_until: datetime | None = None
         self._ids_forgotten_at = _EPOCH
         self._checkpoint_bytes = checkpoint_bytes
         self._uncovered_rows = 0
@@ -94,13 +101,15 @@ class DuckdbSink:
         return self._positions
 
     def mark(self) -> str:
-        return ""
+        """The last erasure that is done, for whoever waits for it."""
+        return max(self._done.values(), key=lambda erasure: erasure.made_us).id if self._done else ""
 
     def resume(self, source: str, report: SinkReport | None, read: Callable[[int], Sequence[Batch]]) -> None:
         """There is nothing to find out: position and rows are in one transaction."""
 
     def write(self, batches: Sequence[Batch]) -> None:
         with self._naming_errors():
+            self._erase()
             if fresh := past(batches, self._positions):
                 self._put(fresh)
             self._keep_up()
@@ -115,6 +124,7 @@ class DuckdbSink:
     def _put(self, batches: Sequence[Batch]) -> None:
         """Rows, new salts and positions, in one transaction."""
         now = self._now()
+        keeping = Keeping(oldest_kept(now, self._settings.retention_days), list(self._done.values()))
         moved: dict[str, Progress] = {}
         rows = 0
         entries = [entries_of(batch) for batch in batches]
@@ -123,7 +133,9 @@ class DuckdbSink:
             with self._db.appender("events", columns=list(NAMES)) as events:
                 for batch, batch_entries in zip(batches, entries, strict=True):
                     before = moved.get(batch.source) or self._positions.get(batch.source, Progress())
-                    added = rows_of(batch, batch_entries, before, self._salts, seen, settings=self._settings)
+                    added = rows_of(
+                        batch, batch_entries, before, self._salts, seen, settings=self._settings, keeping=keeping
+                    )
                     events.append_rows(added.rows)
                     moved[batch.source] = added.progress
                     rows += len(added.rows)
@@ -152,12 +164,40 @@ class DuckdbSink:
         now = self._now()
         if self._steadiness.holds(now):
             self._forget(now)
+            self._clear(now)
         if self._uncovered_since is not None and (
             self._uncovered_rows >= CHECKPOINT_ROWS
             or self._uncovered_bytes >= self._checkpoint_bytes
             or abs(now - self._uncovered_since) >= CHECKPOINT_AGE
         ):
             self._checkpoint()
+
+    def _erase(self) -> None:
+        """Remove what was ordered to be, before anything of later is written."""
+        for erasure in self._ordered.read() if self._ordered else ():
+            is_last = erasure.id in self._done
+            while not is_last:
+                with self._transaction():
+                    is_last = remove_erased(self._db, erasure)
+                    reach(Failpoint.ERASURE_REMOVED)
+                reach(Failpoint.ERASURE_COMMITTED)
+                self._uncovered_since = self._uncovered_since or self._now()
+                self._load()
+
+    def _clear(self, now: datetime) -> None:
+        """Remove some of what is too old, if there is any."""
+        oldest = oldest_kept(now, self._settings.retention_days)
+        if oldest is None or oldest == self._cleared_until:
+            return
+        with self._transaction():
+            count = remove_old(self._db, oldest)
+            reach(Failpoint.RETENTION_REMOVED)
+        reach(Failpoint.RETENTION_COMMITTED)
+        if count:
+            self._uncovered_since = self._uncovered_since or now
+            self._load()
+        if count < REMOVED_ROWS:
+            self._cleared_until = oldest
 
     def _forget(self, now: datetime) -> None:
         # By whatever clock that was: it may have been ahead by years.
@@ -200,6 +240,7 @@ class DuckdbSink:
                 "SELECT source, sequence, written, skipped FROM positions"
             ).fetchall()
         }
+        self._done = {erasure.id: erasure for erasure in erasures_in(self._db)}
         self._salts.load()
 
     def _now(self) -> datetime:

@@ -16,7 +16,7 @@ from footfall.entry import drop_entries
 from footfall.queue.account import Account, SourceAccount, write_account
 from footfall.queue.base import Batch, Message, Progress, Subscription
 from footfall.queue.broker.envelope import decode_envelope
-from footfall.queue.sink import unreadable
+from footfall.queue.sink import REMOVED, unreadable
 
 POLL_S: Final = 0.05
 """How long to wait for a message when there is nothing to write."""
@@ -105,11 +105,12 @@ class BrokerFeed:
 
     def _account_of(self, positions: Mapping[str, Progress], trouble: str | None) -> Account:
         sources = {}
-        for source in positions.keys() | self._seen.keys():
+        for source in (positions.keys() | self._seen.keys()) - {REMOVED}:
             progress = positions.get(source, Progress())
             sources[source] = SourceAccount(self._known(source, positions), progress.written, progress.skipped)
+        removed = positions.get(REMOVED, Progress()).skipped
         oldest_ns = self._waiting[0].committed_ns if self._waiting else None
-        return Account(sources, self._subscription.lag() + len(self._waiting), oldest_ns, trouble)
+        return Account(sources, self._subscription.lag() + len(self._waiting), oldest_ns, trouble, removed)
 
     def rest(self, seconds: float, stop: threading.Event) -> None:
         stop.wait(seconds)

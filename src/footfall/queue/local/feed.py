@@ -10,6 +10,7 @@ from footfall.errors import QueueBrokenError, QueueFullError
 from footfall.failpoint import Failpoint, reach
 from footfall.queue.base import Batch, Memory, Progress
 from footfall.queue.local.store import LocalQueue
+from footfall.queue.sink import REMOVED
 
 POLL_S: Final = 0.05
 """How long to wait before looking at an empty queue again. A look takes some 20 µs."""
@@ -31,7 +32,7 @@ class LocalFeed:
         self._queue = queue
         self._sink = sink
         self._target: int | None = None
-        self._reported: tuple[Progress, str | None] | None = None
+        self._reported: tuple[Progress, str | None, dict[str, int] | None, str] | None = None
         self._is_unheard = False
         self._has_more_to_trim = False
 
@@ -46,9 +47,10 @@ class LocalFeed:
 
     def report(self, positions: Mapping[str, Progress], trouble: str | None, mark: str) -> None:
         progress = self._own(positions)
-        if (progress, trouble) != self._reported:
+        removed = positions[REMOVED].skipped if REMOVED in positions else None
+        if (progress, trouble, removed, mark) != self._reported:
             try:
-                self._queue.report(self._sink, progress, trouble, mark=mark)
+                self._queue.report(self._sink, progress, trouble, mark=mark, removed=removed)
             except (QueueFullError, QueueBrokenError) as error:
                 if not self._is_unheard:
                     _log.warning("%s: the queue takes no reports for now: %s", self._sink, error)
@@ -56,7 +58,7 @@ class LocalFeed:
                 return
             self._is_unheard = False
             reach(Failpoint.CONSUMER_REPORTED, self._sink)
-            self._reported = (progress, trouble)
+            self._reported = (progress, trouble, removed, mark)
         self._trim()
 
     def rest(self, seconds: float, stop: threading.Event) -> None:

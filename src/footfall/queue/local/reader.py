@@ -14,6 +14,9 @@ from footfall.queue.account import RelayAccount
 from footfall.queue.base import Batch, SinkReport
 from footfall.queue.local.file import QueueFile
 
+REMOVED_SUFFIX = ".removed"
+"""Behind a sink's name in the table `sinks`: what was removed again from its output, as if skipped."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -115,15 +118,21 @@ class QueueReader(QueueFile):
 
     def sink_reports(self) -> dict[str, SinkReport]:
         """What each sink last reported. A damaged report counts as none."""
-        reports = {}
+        reports: dict[str, SinkReport] = {}
+        removed: dict[str, dict[str, int]] = {}
         for *row, seal in self._rows(
             "SELECT name, sequence, safe_sequence, written, skipped, mark, trouble, seal FROM sinks"
         ):
             if checksum_of(*row) == seal:
                 name, sequence, safe_sequence, written, skipped, mark, trouble = row
                 counts = msgspec.json.decode(skipped, type=dict[str, int])
-                reports[name] = SinkReport(sequence, safe_sequence, written, counts, mark, trouble)
-        return reports
+                if name.endswith(REMOVED_SUFFIX):
+                    removed[name.removesuffix(REMOVED_SUFFIX)] = counts
+                else:
+                    reports[name] = SinkReport(sequence, safe_sequence, written, counts, mark, trouble)
+        return {
+            name: msgspec.structs.replace(report, removed=removed.get(name, {})) for name, report in reports.items()
+        }
 
     def check(self) -> None:
         """Check that the file ends where its totals say.

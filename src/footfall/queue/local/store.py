@@ -4,6 +4,7 @@ This knows nothing of what is in a batch. It forgets a batch when every sink nam
 safe, and keeps a margin beyond that, from which a database can be rebuilt.
 """
 
+from collections.abc import Mapping
 from itertools import takewhile
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from footfall.durable.checksum import checksum_of
 from footfall.failpoint import Failpoint, reach
 from footfall.queue.base import Progress
-from footfall.queue.local.reader import QueueReader
+from footfall.queue.local.reader import REMOVED_SUFFIX, QueueReader
 from footfall.queue.local.writer import QueueWriter
 
 _TRIM_BATCHES = 256
@@ -23,7 +24,15 @@ _VACUUM_PAGES = 256
 class LocalQueue(QueueReader, QueueWriter):
     """All that can be done with the queue. Sinks report here, and what none of them needs is dropped."""
 
-    def report(self, sink: str, progress: Progress, trouble: str | None = None, *, mark: str = "") -> None:
+    def report(
+        self,
+        sink: str,
+        progress: Progress,
+        trouble: str | None = None,
+        *,
+        mark: str = "",
+        removed: Mapping[str, int] | None = None,
+    ) -> None:
         """Record how far a sink has come, and what stops it, if anything does.
 
         Args:
@@ -31,6 +40,7 @@ class LocalQueue(QueueReader, QueueWriter):
             progress: where it stands in this queue's source.
             trouble: see `SinkReport`.
             mark: see `SinkReport`.
+            removed: see `SinkReport`; None where nothing is known of it.
 
         Raises:
             QueueFullError, QueueBrokenError: as `append`; the next report makes up for a lost one.
@@ -38,12 +48,17 @@ class LocalQueue(QueueReader, QueueWriter):
         skipped = msgspec.json.encode(progress.skipped).decode()
         row = (sink, progress.sequence, progress.safe_sequence, progress.written, skipped, mark, trouble)
         with self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO sinks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, checksum_of(*row)))
+            self._put_report(row)
+            if removed is not None:
+                self._put_report((sink + REMOVED_SUFFIX, 0, 0, 0, msgspec.json.encode(removed).decode(), "", None))
             _, received, end_bytes, last_sequence = self._totals()
             if progress.dealt_with > received or progress.sequence > last_sequence:
                 # The end of the file was lost after the sink had passed it. New batches must come after that, even if
                 # the clock has been set back.
                 self._set_totals(max(progress.dealt_with, received), end_bytes, max(progress.sequence, last_sequence))
+
+    def _put_report(self, row: tuple[object, ...]) -> None:
+        self._db.execute("INSERT OR REPLACE INTO sinks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, checksum_of(*row)))
 
     def trim(self) -> int:
         """Drop some of the batches that every sink has passed and that are beyond the margin.
