@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test test-timed check bench services containers crash crash-cluster fuzz lock clean
+.PHONY: serve test test-timed check bench tracker services containers crash crash-cluster fuzz lock clean
 
 serve: $(VENV)/.installed ## install into .venv and run the whole system on this machine
 	@exec $(BIN)/footfall serve
@@ -23,6 +23,9 @@ check: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev ## run the benchmarks and print their tables
 	$(BIN)/python -m bench
+
+tracker: $(VENV)/.installed-dev ## make /script.js of tracker/footfall.js
+	$(BIN)/python tracker/build.py
 
 RUNS ?= 1000
 crash: $(VENV)/.installed-dev ## kill at every system call, then RUNS times each part at random, and check what is written

@@ -7,6 +7,7 @@ import sys
 import typing
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -207,7 +208,8 @@ def _welcome(settings: Settings, roles: tuple[str, ...]) -> str:
     """Where to look, and what to paste."""
     lines = [f"Footfall {__version__}: {', '.join(roles)}", ""]
     url = _url(settings, roles)
-    site_id = quote(next(iter(settings.sites), "my-site"), safe="")
+    site = next(iter(settings.sites), "my-site")
+    site_id = quote(site, safe="")
     if COLLECTOR in roles:
         lines.append(f"  hits and events  {url}/track, {url}/event and {url}/events")
     if url is not None:
@@ -224,9 +226,11 @@ def _welcome(settings: Settings, roles: tuple[str, ...]) -> str:
             "",
             "Paste this into your pages:",
             "",
-            f'  <img src="{url}/track?site_id={site_id}" referrerpolicy="no-referrer-when-downgrade" alt="">',
+            f'  <script defer src="{url}/script.js" data-site="{escape(site)}"></script>',
             "",
-            "The image tells which page was viewed, not where a visitor came from. An event can tell both (/docs).",
+            "or, where scripts are not wanted, this image, which can't tell where a visitor came from:",
+            "",
+            f'  <img src="{url}/track?site_id={site_id}" referrerpolicy="no-referrer-when-downgrade" alt="">',
         ]
     lines += ["", "Ctrl-C stops it; nothing accepted is lost."]
     return "\n".join(lines)

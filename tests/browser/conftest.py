@@ -9,6 +9,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from website import Website
 
+VISITOR = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
+"""A user agent, because that of a browser without a window is a bot's."""
 ACTION_MS = 20_000
 """For each thing that a browser is asked to do, on a machine that is busy with other tests."""
 
@@ -42,7 +44,7 @@ def browser(chromium: str) -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """An empty tab of a visitor who was never here. The test fails if a script of the page does."""
-    context = browser.new_context()
+    context = browser.new_context(user_agent=VISITOR)
     context.set_default_timeout(ACTION_MS)
     errors: list[str] = []
     context.on("weberror", lambda error: errors.append(str(error.error)))

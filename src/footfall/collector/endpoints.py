@@ -14,6 +14,7 @@ from footfall.collector.message import Request, Response
 from footfall.collector.reply import Reply
 from footfall.collector.reports import ReportRequests
 from footfall.collector.route import ANY_ORIGIN, Refused, Route
+from footfall.collector.static_file import StaticFile
 from footfall.collector.trust import NotTrustedError
 from footfall.entry import Entry
 from footfall.problem import Problem
@@ -35,9 +36,10 @@ class Endpoints:
         intake: commits the entries.
         routes: which paths are collected.
         addresses: finds the visitor's address.
-        reports: answers every request that has no route.
+        reports: answers every request that has no route and is for none of the files.
         admission: the rules for what is taken, if there are any.
         limiter: limits how many entries an address may send.
+        files: are served to everybody, and counted nowhere.
         clock: returns nanoseconds since 1970.
     """
 
@@ -50,12 +52,14 @@ class Endpoints:
         reports: ReportRequests,
         admission: Admission | None = None,
         limiter: RateLimiter | None = None,
+        files: Sequence[StaticFile] = (),
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._intake = intake
         self.has_room = intake.has_room
         self.when_room = intake.when_room
         self._routes = {route.path: route for route in routes}
+        self._files = {file.path: file for file in files}
         self._addresses = addresses
         self._reports = reports
         self._admission = admission
@@ -69,12 +73,16 @@ class Endpoints:
         return _LEAST_BODY_BYTES if route is None else route.max_body_bytes
 
     def streams_body(self, path: bytes) -> bool:
-        return path not in self._routes and self._reports.are_here
+        return path not in self._routes and path not in self._files and self._reports.are_here
 
     def handle(self, request: Request, reply: Reply) -> None:
         route = self._routes.get(request.path)
         if route is None:
-            self._reports.answer(request, reply)
+            file = self._files.get(request.path)
+            if file is None:
+                self._reports.answer(request, reply)
+            else:
+                reply.send(file.answer(request))
         elif request.method in route.methods:
             try:
                 self._collect(route, request, reply)

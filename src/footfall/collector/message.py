@@ -10,6 +10,7 @@ from footfall.rate_limit import retry_after
 from footfall.status.local import Origin
 
 _SLASH = ord("/")
+_WITHOUT_BODY: Final = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 NOSNIFF: Final = {"x-content-type-options": "nosniff"}
 """Keeps browsers from guessing another content type (Fetch standard, section 3.6)."""
 
@@ -28,7 +29,7 @@ class Response:
         lines = [f"HTTP/1.1 {status} {phrase(status)}"]
         if content_type:
             lines.append(f"content-type: {content_type}")
-        if status != HTTPStatus.NO_CONTENT:
+        if status not in _WITHOUT_BODY:
             lines.append(f"content-length: {len(body)}")
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         self.status = status

@@ -26,7 +26,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from footfall.commands.logfile import LogFile, ReadError
-from footfall.database.enrich import source_of
+from footfall.database.enrich import enrich_again
 from footfall.database.schema import (
     EVENTS,
     FLAG,
@@ -44,7 +44,6 @@ from footfall.database.schema import (
 from footfall.durable.files import replacing
 from footfall.errors import BadUsageError, DamagedFileError, FootfallError
 from footfall.queue.base import Progress
-from footfall.referrer import without_query
 from footfall.settings import DatabaseSettings
 
 _FORMAT: Final = 2
@@ -296,8 +295,5 @@ def _row_of(event: Struct, *, settings: DatabaseSettings) -> Row:
     exported = msgspec.structs.asdict(event)
     if exported["time"] == exported.get("received_at"):
         exported["time"] = exported["time"].replace(microsecond=0)
-    referrer = exported["referrer"]
-    exported["source"] = source_of(referrer, exported["site_id"]) if referrer and exported["source"] else None
-    if referrer and not settings.keeps_queries:
-        exported["referrer"] = without_query(referrer)
-    return cast(Row, tuple(codec.read(exported[name]) for codec, name in zip(_COLUMN_CODECS, NAMES, strict=True)))
+    row = cast(Row, tuple(codec.read(exported[name]) for codec, name in zip(_COLUMN_CODECS, NAMES, strict=True)))
+    return enrich_again(row, settings)

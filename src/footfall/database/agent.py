@@ -1,13 +1,19 @@
 """What a user agent tells: browser, operating system, device.
 
-The families and versions are those of ua-parser (https://github.com/ua-parser/uap-core). A bot's family in its list is
-`Spider`, and what it has as its browser is the bot's name.
+Families and versions are those of ua-parser (https://github.com/ua-parser/uap-core). A bot is what ua-parser calls a
+`Spider`, which then has the name of a browser, or what is in the list of Crawler-Detect
+(https://github.com/JayBizzle/Crawler-Detect), with the word there as its name. Both lists are matched in time linear
+in the user agent's length: what it is is a stranger's choice.
 """
 
+import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 import ua_parser
+from crawlerdetect import providers
+from ua_parser.matchers import UserAgentMatcher
+from ua_parser.regex import Resolver
 
 from footfall.entry import MAX_USER_AGENT_BYTES
 
@@ -60,7 +66,36 @@ _MOBILE_SYSTEMS: Final = frozenset(
 )
 _MOBILE_DEVICES: Final = frozenset({"Generic Feature Phone", "Generic Smartphone"})
 _TABLETS: Final = frozenset({"Generic Tablet", "Kindle", "iPad"})
+_BROWSERS: Final = frozenset({"Chrome", "Chrome Mobile", "Edge", "Firefox", "IE", "Mobile Safari", "Opera", "Safari"})
+"""What some bots say that they are, and what is no name for a bot."""
 _NAMELESS_BOT: Final = "Bot"
+
+
+_LOOKS_AROUND: Final = ("(?!", "(?=", "(?<")
+"""What linear time is not to be had for; one or two of the list's patterns have it."""
+_NOT_OF_BOTS: Final = re.compile("|".join(providers.exclusions.data), re.IGNORECASE)
+"""What browsers say; bots say it, too, and their names are looked for in the rest."""
+_BOTS: Final = ua_parser.Parser(
+    Resolver(
+        (
+            [
+                UserAgentMatcher(f"(?i)({pattern})")
+                for pattern in providers.crawlers.data
+                if not any(sign in pattern for sign in _LOOKS_AROUND)
+            ],
+            [],
+            [],
+        )
+    )
+)
+_WORD: Final = re.compile(r"[\w.!-]*")
+_LIBRARIES: Final = re.compile(
+    r"(?:aiohttp|Apache-HttpClient|axios|Bun|curl|Dart|Deno|Faraday|Go-http-client|got|GuzzleHttp|HTTPie|hyper|insomnia"
+    r"|Java|libcurl|libwww-perl|LWP|node|node-fetch|okhttp|PHP|PostmanRuntime|PycURL|Python|python-httpx"
+    r"|python-requests|Python-urllib|python-urllib3|reqwest|RestSharp|Ruby|rest-client|Symfony|undici|ureq|Wget)\b",
+    re.IGNORECASE,
+)
+"""What programs name themselves that use an HTTP library and say nothing else."""
 
 
 class Agent(NamedTuple):
@@ -86,8 +121,14 @@ class Agent(NamedTuple):
 
 
 @lru_cache(maxsize=8_192)
-def agent_of(user_agent: bytes) -> Agent:
-    """What the header tells; only its first `MAX_USER_AGENT_BYTES` count."""
+def agent_of(user_agent: bytes, *, reports: bool = False) -> Agent:
+    """What the header tells; only its first `MAX_USER_AGENT_BYTES` count.
+
+    Args:
+        user_agent: as it was sent.
+        reports: it came with an event. An HTTP library that asks for the image is a bot. One that reports an event is
+            a program of the site's owner.
+    """
     text = user_agent[:MAX_USER_AGENT_BYTES].decode(errors="replace")
     parsed = ua_parser.parse(text)
     browser, browser_version = (
@@ -95,14 +136,44 @@ def agent_of(user_agent: bytes) -> Agent:
     )
     system, os_version = (parsed.os.family, parsed.os.major) if parsed.os else (None, None)
     device = _device(text, system, parsed.device)
-    bot = (browser or _NAMELESS_BOT) if device == "bot" else None
+    bot = None if reports and is_library(text) else _bot(text, browser, parsed.device)
+    if bot:
+        device = "bot"
     return Agent(browser, browser_version, system, os_version, device, bot, text or None)
+
+
+def is_library(user_agent: str) -> bool:
+    """Whether a program sent it that uses an HTTP library, and says nothing else of itself."""
+    return _LIBRARIES.match(user_agent) is not None
+
+
+def _bot(user_agent: str, browser: str | None, device: ua_parser.Device | None) -> str | None:
+    """The name of a bot."""
+    is_spider = device is not None and device.family == "Spider"
+    if is_spider and browser not in _BROWSERS:
+        return browser or _NAMELESS_BOT
+    rest = _NOT_OF_BOTS.sub("", user_agent).strip()
+    found = _BOTS.parse_user_agent(rest)
+    if found is not None:
+        return _whole_word(rest, found.family)
+    return _NAMELESS_BOT if is_spider else None
+
+
+def _whole_word(text: str, part: str) -> str:
+    """The word that a part of a text is in: `libwww-perl` for `libwww`."""
+    start = text.find(part)
+    before, after = text[:start], text[start + len(part) :]
+    word = _word_at_start(before[::-1])[::-1] + part + _word_at_start(after)
+    return word.strip(" /").partition("/")[0] or _NAMELESS_BOT
+
+
+def _word_at_start(text: str) -> str:
+    found = _WORD.match(text)
+    return found[0] if found else ""
 
 
 def _device(user_agent: str, system: str | None, device: ua_parser.Device | None) -> str | None:
     family = device.family if device else None
-    if family == "Spider":
-        return "bot"
     # Android's convention: a phone's browser says "Mobile", a tablet's does not.
     if family in _TABLETS or (system == "Android" and "Mobile" not in user_agent):
         return "tablet"

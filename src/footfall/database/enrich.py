@@ -7,14 +7,15 @@ Nothing here reads or writes anything. So a new version with better rules can ma
 - **Site**: the one given; for a hit without one, the host of its referrer, which is the page that shows the image.
 - **Path**: the page (`footfall.database.page`) that the given path names. Without one: for a hit, the referrer's page;
   for any other page view, `/`; for an event of another type, the empty text, because it may belong to no page.
-- **Campaign**: what the query of the page's address says (`utm_source` and its like).
+- **Campaign**: what the query of the page's address says (`utm_source` and its like). `source` or `ref` stand in for a
+  missing `utm_source`. Of an advertising click id, it is kept which one it is.
 - **Visitor**: a number of 128 bits. With a user id, it is a hash of site and user id, and lasts as long as the id does.
   Without one, it is a hash of site, address and user agent, keyed with a secret salt of the UTC day. A visitor's
   numbers on two sites have nothing in common, nor, without a user id, those on two days. Nothing else uses the address.
 - **Referrer**: as it was sent, up to its query, because a query may hold reset tokens and mail addresses.
-- **Source**: the name of the site that led here (see `_SOURCES`), or its host without `www.`. A visit without a
-  referrer, or from the same site, has none. Nor has the image: the referrer that a browser sends with it is the page
-  that shows it, never the page before.
+- **Source** (`footfall.database.source`): the one that the campaign names; else the name of the site that led here, or
+  its host without `www.`. A visit without a referrer, or from the same site, has none. The image has only the first:
+  the referrer that a browser sends with it is the page that shows it, never the page before.
 - **Host name**: that of the page, as far as the request tells: its `Origin`, an absolute path, the image's referrer.
 - **Browser, system, device, bot**: what the user agent tells (`footfall.database.agent`). Its text is kept as well, so
   that later rules can read it.
@@ -26,16 +27,16 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final, cast
 
 import msgspec
 
-from footfall.database.agent import agent_of
-from footfall.database.page import NO_CAMPAIGN, Campaign, campaign_of, click_id_of, page_of
-from footfall.database.schema import Row
+from footfall.database.agent import agent_of, is_library
+from footfall.database.page import NO_ADDRESS, NO_CAMPAIGN, Address, Campaign, read_address
+from footfall.database.schema import NAMES, Row
+from footfall.database.source import source_named, source_of
 from footfall.entry import (
     MAX_HOST,
-    MAX_PATH,
     MAX_SITE_ID,
     MAX_USER_AGENT_BYTES,
     MAX_USER_ID,
@@ -53,60 +54,6 @@ _DAY_US: Final = 24 * 60 * 60 * 1_000_000
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - databases hold UTC without saying so
 _pack: Final = msgspec.msgpack.Encoder().encode
 """MessagePack keeps fields apart, so that no two visitors are hashed from the same bytes."""
-
-_SOURCES: Final = {
-    "baidu.com": "Baidu",
-    "bing.com": "Bing",
-    "bsky.app": "Bluesky",
-    "chatgpt.com": "ChatGPT",
-    "com.google.android.gm": "Gmail",
-    "com.google.android.googlequicksearchbox": "Google",
-    "com.linkedin.android": "LinkedIn",
-    "com.reddit.frontpage": "Reddit",
-    "duckduckgo.com": "DuckDuckGo",
-    "ecosia.org": "Ecosia",
-    "facebook.com": "Facebook",
-    "fb.com": "Facebook",
-    "fb.me": "Facebook",
-    "github.com": "GitHub",
-    "instagram.com": "Instagram",
-    "kagi.com": "Kagi",
-    "linkedin.com": "LinkedIn",
-    "lnkd.in": "LinkedIn",
-    "mail.google.com": "Gmail",
-    "naver.com": "Naver",
-    "news.ycombinator.com": "Hacker News",
-    "org.telegram.messenger": "Telegram",
-    "perplexity.ai": "Perplexity",
-    "qwant.com": "Qwant",
-    "redd.it": "Reddit",
-    "reddit.com": "Reddit",
-    "search.brave.com": "Brave",
-    "seznam.cz": "Seznam",
-    "startpage.com": "Startpage",
-    "t.co": "X",
-    "t.me": "Telegram",
-    "threads.net": "Threads",
-    "tiktok.com": "TikTok",
-    "twitter.com": "X",
-    "vk.com": "VK",
-    "wikipedia.org": "Wikipedia",
-    "x.com": "X",
-    "ya.ru": "Yandex",
-    "youtu.be": "YouTube",
-    "youtube.com": "YouTube",
-}
-"""The names of well-known hosts and of all hosts below them. Android apps send `android-app://com.example`."""
-
-_DEEPEST_SOURCE: Final = max(host.count(".") + 1 for host in _SOURCES)
-
-_SOURCES_IN_ALL_COUNTRIES: Final = {
-    "google": "Google",
-    "pinterest": "Pinterest",
-    "yahoo": "Yahoo",
-    "yandex": "Yandex",
-}
-"""The names of sites with a domain in each country: `google.de`, `google.co.uk`, `google.com.br`."""
 
 _NOTHING_TOLD: Final = (None, None, None)
 _SCREENS: Final = ((576, "mobile"), (992, "tablet"), (1_440, "laptop"))
@@ -136,6 +83,7 @@ def enrich(entry: Entry, salts: Mapping[int, bytes], settings: DatabaseSettings 
     props: str | None = None
     told: tuple[int | None, int | None, bool | None] = _NOTHING_TOLD
     screen = language = None
+    reports = not isinstance(entry, Hit)
     if isinstance(entry, Hit):
         referrer = text_of(entry.referrer)
         event_type = PAGE_VIEW
@@ -152,7 +100,7 @@ def enrich(entry: Entry, salts: Mapping[int, bytes], settings: DatabaseSettings 
         event_type = entry.event_type
         site_id = entry.site_id
         path = entry.path or ("/" if event_type == PAGE_VIEW else "")
-        host = entry.host or (host_in(path) if "://" in path else "")
+        host = entry.host or ""
         if entry.occurred_us is not None:
             occurred_us = entry.occurred_us
         if entry.props:
@@ -160,18 +108,16 @@ def enrich(entry: Entry, salts: Mapping[int, bytes], settings: DatabaseSettings 
         told = entry.scroll_depth, entry.engaged_ms, entry.interactive
         screen = _screen(entry.screen_width)
         language = _language(entry.language) if entry.language else None
-    hostname = host or (host_in(path) if "://" in path else "") or (host_in(referrer) if host is None else "")
-    campaign = _campaign(path, referrer, host)
-    click_id = click_id_of(path) or (click_id_of(referrer) if host is None else None)
-    if path:
-        path = page_of(path[:MAX_PATH], keep_query=settings.path_queries == "keep")[:MAX_PATH]
+    page = read_address(path, keep_query=settings.path_queries == "keep") if path else NO_ADDRESS
+    path, campaign, click_id, named = page if host is not None or path == referrer else _on_page(page, referrer)
+    hostname = host or named
     user_agent = entry.user_agent[:MAX_USER_AGENT_BYTES]
     if user_id:
         visitor = visitor_of(site_id, user_id)
     else:
         visitor = _unknown_visitor(salts[occurred_us // _DAY_US], site_id, entry.address or "", user_agent)
-    browser, browser_version, os, os_version, device, bot, agent_text = agent_of(user_agent)
-    source = None if host is None or not referrer else source_of(referrer, site_id, host)
+    browser, browser_version, os, os_version, device, bot, agent_text = agent_of(user_agent, reports=reports)
+    source = _source(campaign, referrer, site_id, None if host is None else hostname)
     if not settings.keeps_queries:
         referrer = without_query(referrer)
     return (
@@ -203,29 +149,44 @@ def enrich(entry: Entry, salts: Mapping[int, bytes], settings: DatabaseSettings 
     )
 
 
+def enrich_again(row: Row, settings: DatabaseSettings = DatabaseSettings()) -> Row:
+    """A row by the present rules, from what is kept of its entry; its site, page, visitor, campaign and place stay.
+
+    A row without a source stays without one, unless its campaign names one: its referrer may be the page itself.
+    Whether a row with an HTTP library's user agent was an event or a hit is not kept, so it is a bot or none as before.
+    """
+    values: dict[str, Any] = dict(zip(NAMES, row, strict=True))
+    if values["user_agent"]:
+        agent = agent_of(values["user_agent"].encode())
+        kept = {"device", "bot"} if is_library(values["user_agent"]) else set()
+        values |= {name: value for name, value in agent._asdict().items() if name in values and name not in kept}
+    if values["utm_source"]:
+        values["source"] = source_named(values["utm_source"])
+    elif values["referrer"] and values["source"]:
+        values["source"] = source_of(values["referrer"], values["site_id"], values["hostname"] or "")
+    if values["referrer"] and not settings.keeps_queries:
+        values["referrer"] = without_query(values["referrer"]) or None
+    return cast(Row, tuple(values.values()))
+
+
 def _site_and_path(hit: Hit, referrer: str) -> tuple[str, str]:
     """The site and path of a hit. What it does not name comes from its referrer, the page that shows the image."""
     host = "" if hit.site_id and hit.path else host_in(referrer)
     return hit.site_id or host, hit.path or (referrer if host else "/")
 
 
-def _campaign(path: str, referrer: str, host: str | None) -> Campaign:
-    """The campaign in the page's address. For the image, the referrer is that page's address, too."""
-    campaign = campaign_of(path)
-    return campaign_of(referrer) if campaign is NO_CAMPAIGN and host is None else campaign
+def _on_page(page: Address, referrer: str) -> Address:
+    """What the path of the image tells, and the referrer beside it, which is the address of the page."""
+    shown_on = read_address(referrer, keep_query=False)
+    campaign = shown_on.campaign if page.campaign is NO_CAMPAIGN else page.campaign
+    return Address(page.path, campaign, page.click_id or shown_on.click_id, page.host or shown_on.host)
 
 
-@lru_cache(maxsize=2_048)
-def source_of(referrer: str, site_id: str, host: str = "") -> str | None:
-    """The source of a visit to `site_id`, on `host` if known. None for the same site or a referrer without a host."""
-    source = host_in(referrer)
-    if not source or source.removeprefix("www.") in {_bare(site_id), _bare(host)}:
-        return None
-    return _name(source)
-
-
-def _bare(host: str) -> str:
-    return host.lower().removeprefix("www.")
+def _source(campaign: Campaign, referrer: str, site_id: str, host: str | None) -> str | None:
+    """The source that a link names, else the referrer's. The image's referrer is the page itself."""
+    if campaign[0]:
+        return source_named(campaign[0])
+    return None if host is None or not referrer else source_of(referrer, site_id, host)
 
 
 def visitor_of(site_id: str, user_id: str) -> int:
@@ -239,20 +200,6 @@ def _unknown_visitor(salt: bytes, site_id: str, address: str, user_agent: bytes)
 
 def _number(digest: blake2b) -> int:
     return int.from_bytes(digest.digest(), "big", signed=True)
-
-
-def _name(host: str) -> str:
-    labels = host.split(".")
-    for depth in range(_DEEPEST_SOURCE, 0, -1):
-        name = _SOURCES.get(".".join(labels[-depth:]))
-        if name is not None:
-            return name
-    match labels:
-        case [*_, name, "com"] | [*_, name, "com" | "co", _] if name in _SOURCES_IN_ALL_COUNTRIES:
-            return _SOURCES_IN_ALL_COUNTRIES[name]
-        case [*_, name, country] if len(country) == 2 and name in _SOURCES_IN_ALL_COUNTRIES:
-            return _SOURCES_IN_ALL_COUNTRIES[name]
-    return host.removeprefix("www.")
 
 
 def _screen(width: int | None) -> str | None:

@@ -81,15 +81,20 @@ EVENTS: Final = (
     Column(
         "source",
         LABEL,
-        "where the visit came from, as in `Google` or `news.example`; `NULL` for none, for the site itself, "
-        "and for the image",
+        "where the visit came from, as in `Google` or `news.example`: what the campaign names, else the referrer; "
+        "`NULL` for none and for the site itself",
         is_optional=True,
     ),
     Column("browser", LABEL, "its family, from the user agent", is_optional=True),
     Column("os", LABEL, "the operating system's family, from the user agent", is_optional=True),
     Column("device", LABEL, "`desktop`, `mobile`, `tablet` or `bot`; `NULL` if unknown", is_optional=True),
     Column("props", JSON, "as it was sent, JSON: `props ->> 'plan'`", is_optional=True),
-    Column("utm_source", LABEL, "of the campaign that led to the page, from its address", is_optional=True),
+    Column(
+        "utm_source",
+        LABEL,
+        "of the campaign that led to the page, from its address; else `source` or `ref` there",
+        is_optional=True,
+    ),
     Column("utm_medium", LABEL, "likewise", is_optional=True),
     Column("utm_campaign", LABEL, "likewise", is_optional=True),
     Column("utm_term", LABEL, "likewise", is_optional=True),

@@ -16,6 +16,7 @@ from footfall.collector.intake import Intake
 from footfall.collector.protocols import routes
 from footfall.collector.reports import ReportRequests
 from footfall.collector.server import Server
+from footfall.collector.tracker import tracker
 from footfall.collector.trust import TrustedSenders
 from footfall.processes.data_dir import open_queue
 from footfall.processes.file_limit import raise_file_limit
@@ -91,6 +92,7 @@ async def _collect(
             reports=ReportRequests(access, status, None if reports is None else Forwarder(str(reports))),
             admission=admission_of(settings, access.has_token),
             limiter=_limiter(settings.collector.rate_limit_per_minute),
+            files=[tracker()],
         )
         server = Server(endpoints, max_connections=raise_file_limit(_MAX_CONNECTIONS))
         await server.start(listener)

@@ -66,6 +66,7 @@ def document(public_url: str = "http://127.0.0.1:8000") -> Json:
             "/track": {"get": _track(), "options": _preflight()},
             "/event": {"post": _event(public_url), "options": _preflight()},
             "/events": {"post": _events(), "options": _preflight()},
+            "/script.js": {"get": _script()},
             "/stats": {"get": _stats()},
             **_query_api(),
             "/ledger": {"get": _ledger()},
@@ -113,6 +114,22 @@ def _track() -> Json:
                 "description": "Where the image is, if `collector.pixel_url` is set.",
                 "headers": {"Location": {"schema": {"type": "string", "format": "uri"}}},
             },
+        },
+    }
+
+
+def _script() -> Json:
+    return {
+        "tags": [_COLLECTING],
+        "operationId": "script",
+        "summary": "The script that counts the pages which load it",
+        "responses": {
+            "200": {
+                "description": "The script; compressed for whoever takes gzip.",
+                "content": {"text/javascript": {}},
+                "headers": {"ETag": {"schema": {"type": "string"}}},
+            },
+            "304": {"description": "It is the one that `If-None-Match` names."},
         },
     }
 

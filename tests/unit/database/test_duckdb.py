@@ -212,7 +212,7 @@ def test_an_event_is_stored_in_full(path: Path) -> None:
             "/join",
             "user-42",
             "https://www.google.com/",
-            "Google",
+            "mail",
             "Firefox",
             "Linux",
             "desktop",

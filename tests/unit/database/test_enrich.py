@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footfall.database.enrich import SALT_BYTES, Skip, enrich
+from footfall.database.enrich import SALT_BYTES, Skip, enrich, enrich_again
+from footfall.database.page import page_of
 from footfall.database.schema import NAMES
 from footfall.entry import Entry, Event, Hit
 from footfall.settings import DatabaseSettings
@@ -427,7 +428,7 @@ def _day_of(entry: Entry) -> int:
         ("https://mail.google.com/mail/u/0/", "Gmail"),
         ("https://www.bing.com/search?q=x", "Bing"),
         ("https://duckduckgo.com/", "DuckDuckGo"),
-        ("https://search.yahoo.co.jp/search", "Yahoo"),
+        ("https://search.yahoo.co.jp/search", "Yahoo! Japan"),
         ("https://yandex.ru/", "Yandex"),
         ("http://www.baidu.com/link?url=x", "Baidu"),
         ("https://www.ecosia.org/", "Ecosia"),
@@ -446,7 +447,7 @@ def _day_of(entry: Entry) -> int:
         ("https://not-google.com/", "not-google.com"),
         ("https://google.example/", "google.example"),
         ("https://x.com.example/", "x.com.example"),
-        ("https://localhost/", "localhost"),
+        ("https://localhost/", None),
         ("about:blank", None),
         ("nonsense", None),
         (None, None),
@@ -589,7 +590,7 @@ def test_an_event_that_names_its_own_host_has_no_source_there() -> None:
             "iOS",
             "bot",
         ),
-        ("curl/8.0", "curl", None, None),
+        ("curl/8.0", "curl", None, "bot"),
         ("", None, None, None),
     ],
 )
@@ -606,7 +607,7 @@ def test_a_long_user_agent_is_judged_by_its_beginning() -> None:
     """The time it takes is bounded, whatever a stranger sends."""
     row = row_of(hit(user_agent=b"curl/8.0 " + b"x" * 60_000 + b" (compatible; Googlebot/2.1)"))
 
-    assert ("curl", None) == (row["browser"], row["device"])
+    assert ("curl", "curl") == (row["browser"], row["bot"])
 
 
 @pytest.mark.parametrize(
@@ -691,3 +692,127 @@ def test_of_a_click_id_only_the_kind_is_kept(entry: Entry, click_id: str | None)
     row = row_of(entry)
     assert click_id == row["click_id"]
     assert not {"Cj0K", "Iw"} & {str(value) for value in row.values()}
+
+
+@pytest.mark.parametrize(
+    ("path", "page"),
+    [
+        ("/#/settings?tab=2", "/#/settings"),
+        ("/app?id=7#!/item", "/app#!/item"),
+        ("/#top", "/"),
+        ("/#access_token=secret/1", "/"),
+    ],
+)
+def test_route_in_a_fragment_belongs_to_the_page(path: str, page: str) -> None:
+    """Where a single-page application keeps its pages there; a place in a page makes no page, and a token none."""
+    assert page == page_of(path, keep_query=False)
+
+
+def posted(path: str, referrer: str | None = None) -> Event:
+    return Event(NOON_NS, None, b"", "my-blog", "page_view", path=path, referrer=referrer)
+
+
+@pytest.mark.parametrize(
+    ("entry", "utm_source", "source"),
+    [
+        (posted("/?utm_source=google", "https://news.example/"), "google", "Google"),
+        (posted("/?utm_source=Letter&ref=a&source=b"), "Letter", "Letter"),
+        (posted("/?ref=a&source=hn"), "hn", "Hacker News"),
+        (posted("/?REF=producthunt.com", "https://news.example/"), "producthunt.com", "Product Hunt"),
+        (posted("/?xref=a&resource=b", "https://news.example/"), None, "news.example"),
+        (posted("/?ref=&source=", "https://news.example/"), None, "news.example"),
+        (hit(b"https://my-blog/?utm_source=fb"), "fb", "Facebook"),
+        (hit(b"https://my-blog/?utm_source=fb", path="/a"), "fb", "Facebook"),
+        (hit(b"https://news.example/?utm_source=fb", path="/a", host=""), None, "news.example"),
+    ],
+)
+def test_a_link_may_name_the_source(entry: Entry, utm_source: str | None, source: str | None) -> None:
+    """`utm_source`, else `source`, else `ref` of the page's query; the referrer comes after them."""
+    row = row_of(entry)
+    assert (utm_source, source) == (row["utm_source"], row["source"])
+
+
+BOTS = [
+    ("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", "Googlebot"),
+    (
+        "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; GPTBot/1.2; +https://openai.com/gptbot)",
+        "GPTBot",
+    ),
+    ("facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)", "FacebookBot"),
+    ("Mozilla/5.0 (compatible; SiteExplorer/1.0b; +http://siteexplorer.info/)", "SiteExplorer"),
+    ("UniversalFeedParser/4.2-pre-314-svn +http://feedparser.org/", "UniversalFeedParser"),
+    (
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/142.0.0.0 Safari/537.36",
+        "HeadlessChrome",
+    ),
+]
+NO_BOTS = [
+    CHROME.decode(),
+    "Mozilla/5.0 (Linux; Android 13; CUBOT P60) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120 Mobile Safari/537.36",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 Version/17.0 Mobile Safari/604.1",
+    "MyShop/3.1 CFNetwork/1410.0.3 Darwin/22.6.0",
+    "",
+]
+
+
+@pytest.mark.parametrize(("user_agent", "bot"), BOTS)
+def test_a_bot_has_a_name(user_agent: str, bot: str) -> None:
+    """Crawlers, feed readers, browsers without a screen: of a hit as of an event."""
+    for entry in (
+        hit(user_agent=user_agent.encode()),
+        Event(NOON_NS, None, user_agent.encode(), "my-blog", "page_view"),
+    ):
+        row = row_of(entry)
+        assert ("bot", bot) == (row["device"], row["bot"])
+
+
+@pytest.mark.parametrize("user_agent", NO_BOTS)
+def test_a_browser_is_no_bot(user_agent: str) -> None:
+    """Nor is an application, nor who does not say what it is."""
+    row = row_of(hit(user_agent=user_agent.encode()))
+    assert row["bot"] is None
+    assert "bot" != row["device"]
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "name"),
+    [
+        ("curl/8.5.0", "curl"),
+        ("python-requests/2.32.3", "python-requests"),
+        ("Python-urllib/3.12", "Python-urllib"),
+        ("Go-http-client/2.0", "Go-http-client"),
+    ],
+)
+def test_an_http_library_is_a_bot_unless_it_reports_events(user_agent: str, name: str) -> None:
+    """One that asks for pages is a robot; a server that reports its users' events is not."""
+    assert name == row_of(hit(user_agent=user_agent.encode()))["bot"]
+    row = row_of(Event(NOON_NS, None, user_agent.encode(), "my-blog", "signup"))
+    assert (None, None) == (row["device"], row["bot"])
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        hit(b"https://my-blog/?utm_source=fb"),
+        hit(b"https://www.google.com/", path="/", host="blog.example"),
+        hit(b"https://blog.example/", path="/", host="blog.example"),
+        hit(user_agent=b"curl/8.5"),
+        Event(NOON_NS, None, b"curl/8.5", "my-blog", "signup", screen_width=390, language="de", interactive=False),
+        Event(NOON_NS, None, CHROME, "my-blog", "signup", path="/?ref=hn", referrer="https://t.co/x", host="my-blog"),
+        *(hit(user_agent=user_agent.encode()) for user_agent, _ in BOTS),
+    ],
+)
+def test_a_row_that_is_enriched_again_stays_as_it_is(entry: Entry) -> None:
+    """By the same rules, from what a row has kept."""
+    row = enrich(entry, SALTS)
+    assert not isinstance(row, Skip)
+    assert row == enrich_again(row)
+
+
+def test_a_row_gets_what_later_rules_know() -> None:
+    """Its columns are filled from the texts that it has; what it does not have stays unknown."""
+    row = row_of(Event(NOON_NS, None, CHROME, "my-blog", "page_view", referrer="https://t.co/x"))
+    old = row | dict.fromkeys(("browser_version", "os_version", "device")) | {"source": "t.co", "browser": "Mozilla"}
+    assert row == dict(zip(NAMES, enrich_again(tuple(old.values())), strict=True))
+    nothing = old | {"user_agent": None}
+    assert "Mozilla" == dict(zip(NAMES, enrich_again(tuple(nothing.values())), strict=True))["browser"]

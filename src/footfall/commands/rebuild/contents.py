@@ -9,22 +9,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import duckdb
 import msgspec
 
 from footfall.commands.export import Export, count_events
-from footfall.database.agent import agent_of
 from footfall.database.duckdb.file import first_line, open_database, upgrade
 from footfall.database.duckdb.removal import condition_of, erasures_in
-from footfall.database.enrich import source_of
+from footfall.database.enrich import enrich_again
 from footfall.database.erasure import Erasure
 from footfall.database.rows import SeenId
 from footfall.database.schema import NAMES, Row
 from footfall.errors import AlreadyInUseError, FootfallError
 from footfall.queue.base import Progress
-from footfall.referrer import without_query
 from footfall.settings import DatabaseSettings
 
 Salt = tuple[date, bytes, datetime]
@@ -146,19 +144,6 @@ class DuckdbContents(Contents):
             ) from error
         finally:
             cursor.close()
-
-
-def enrich_again(row: Row, settings: DatabaseSettings) -> Row:
-    """A row by the present rules, from what is kept of its event; its visitor stays."""
-    values: dict[str, Any] = dict(zip(NAMES, row, strict=True))
-    if values["user_agent"]:
-        agent = agent_of(values["user_agent"].encode())._asdict()
-        values |= {name: agent[name] for name in agent if name != "text"}
-    if values["referrer"] and values["source"]:
-        values["source"] = source_of(values["referrer"], values["site_id"], values["hostname"] or "")
-    if values["referrer"] and not settings.keeps_queries:
-        values["referrer"] = without_query(values["referrer"])
-    return cast(Row, tuple(values.values()))
 
 
 def events_by_day(
