@@ -148,19 +148,21 @@ def test_closing_a_tab_tells_how_long_and_how_far_it_was_read(page: Page, websit
     text = '<!doctype html><body style="margin: 0"><div style="height: 2880px">long</div>'
     website.clear({path: text + tag(started, "tabs") for path in ("/read", "/glanced")})
     other = page.context.new_page()
+    page.clock.install()  # of both tabs
     page.goto(website.url("/read"))
     other.goto(website.url("/glanced"))
     eventually({"/glanced": 1, "/read": 1}, lambda: views(started, "tabs"))
 
     page.evaluate("new Promise((done) => { addEventListener('scroll', done, {once: true}); scrollTo(0, 9999) })")
     page.evaluate("scrollTo(0, 0)")
+    page.clock.fast_forward("10:00")
     for tab in (page, other):
         tab.close(run_before_unload=True)
     eventually(4, lambda: started.ledger()["sinks"]["database"]["written"])
 
     told = {row["path"]: row for row in rows(started, "tabs") if row["event_type"] == "engagement"}
     assert {"/glanced": 25, "/read": 100} == {path: row["scroll_depth"] for path, row in told.items()}
-    assert all(0 <= row["engaged_ms"] < 60_000 for row in told.values())
+    assert all(600_000 <= row["engaged_ms"] < 660_000 for row in told.values())
 
 
 def test_clicks_and_events_are_told_with_their_properties(page: Page, website: Website, started: Footfall) -> None:
