@@ -27,7 +27,18 @@ STATE = QueueState(
     lag_seconds={"visit_log": 0.5, "database": 0.5},
     bytes=4096,
 )
-REPORTING_PATHS = ["/stats?site_id=site", "/ledger", "/metrics", "/healthz", "/readyz", "/docs", "/openapi.json", "/"]
+REPORTING_PATHS = [
+    "/stats?site_id=site",
+    "/api/v1/sites",
+    "/api/v1/stats/aggregate?site_id=site",
+    "/ledger",
+    "/metrics",
+    "/healthz",
+    "/readyz",
+    "/docs",
+    "/openapi.json",
+    "/",
+]
 
 
 def read_state() -> QueueState:

@@ -76,3 +76,11 @@ def test_number_as_text_is_a_fault_in_json() -> None:
     """JSON has types, and they are held to."""
     expected = [FieldError("count", "must be a whole number from 1 to 100")]
     assert expected == field_errors_of({"name": "a", "count": "1"}, Shape)
+
+
+def test_clients_of_plausible_find_the_detail_where_they_look() -> None:
+    """On the paths of the query API it is in `error`, too; nowhere else."""
+    problem = Problem(400, "#/metrics: is required")
+
+    assert problem.detail == json.loads(problem.body_for("/api/v2/query"))["error"]
+    assert problem.body() == problem.body_for("/stats")

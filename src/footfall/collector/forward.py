@@ -47,8 +47,8 @@ _EXPECT: Final = frozenset({b"expect"})
 _LENGTH: Final = frozenset({b"content-length"})
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
-_AWAY = Response.of(Problem(503, "The reports are not available at the moment."))
-_BUSY = Response.of(Problem(503, "Too many reports are being made at once."))
+_AWAY = Problem(503, "The reports are not available at the moment.")
+_BUSY = Problem(503, "Too many reports are being made at once.")
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Forwarder:
     def forward(self, request: Request, reply: Reply) -> None:
         """Forward a request; to be called while the application handles it."""
         if not self._has_room():
-            reply.send(_BUSY)
+            reply.send(_refusal(_BUSY, request))
             return
         is_old = request.origin().version == "1.0"
         task = asyncio.get_running_loop().create_task(self._relay(request, reply, is_old=is_old))
@@ -121,7 +121,7 @@ class Forwarder:
                 _log.warning("an answer of the reporting process broke off, and so did the client's: %s", error)
                 reply.break_off()
             else:
-                reply.send(_AWAY)
+                reply.send(_refusal(_AWAY, request))
 
     async def _write(self, reply: Reply, part: bytes) -> None:
         task = asyncio.current_task()
@@ -247,6 +247,10 @@ async def _asked(
         if sender is not None:
             sender.cancel()
         writer.transport.abort()
+
+
+def _refusal(problem: Problem, request: Request) -> Response:
+    return Response.of(problem, path=request.path.decode("latin-1"))
 
 
 def _postpone(limit: asyncio.Timeout) -> None:

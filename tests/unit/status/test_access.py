@@ -9,8 +9,20 @@ from footfall.status.local import Origin
 from footfall.status.refusals import RefusalCounts
 
 OPEN_PATHS = ["/healthz", "/readyz"]
-DOCUMENTATION = ["/docs", "/docs/swagger-ui.css", "/openapi.json"]
-GUARDED_PATHS = ["/", "/stats", "/ledger", "/metrics", "/no-such-page", "/docsx", "/healthz/", "/stats/docs/"]
+DOCUMENTATION = ["/docs", "/api/v2/query/schema.json", "/docs/swagger-ui.css", "/openapi.json"]
+GUARDED_PATHS = [
+    "/",
+    "/stats",
+    "/api/v2/query",
+    "/api/v2/query/schema.jsonx",
+    "/api/v1/sites",
+    "/ledger",
+    "/metrics",
+    "/no-such-page",
+    "/docsx",
+    "/healthz/",
+    "/stats/docs/",
+]
 LOCAL = {b"host": b"localhost:8000"}
 FOREIGN = {b"host": b"example.com", b"x-forwarded-for": b"9.9.9.1"}
 
