@@ -9,8 +9,10 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from footfall.entry import MAX_EVENT_TYPE, MAX_PATH, MAX_PROPS, MAX_SITE_ID
+from footfall.entry import MAX_EVENT_TYPE, MAX_PROPS, MAX_SITE_ID
 
+MAX_PAGE: Final = 400
+"""Characters of the page of a goal."""
 MIN_STEPS: Final = 2
 MAX_STEPS: Final = 20
 """Of a funnel."""
@@ -36,7 +38,7 @@ class GoalSettings(Struct, frozen=True, forbid_unknown_fields=True, omit_default
     """
 
     name: _Name
-    page: Annotated[str, Meta(min_length=1, max_length=MAX_PATH)] | None = None
+    page: Annotated[str, Meta(min_length=1, max_length=MAX_PAGE)] | None = None
     event: Annotated[str, Meta(min_length=1, max_length=MAX_EVENT_TYPE)] | None = None
     props: Annotated[dict[str, str], Meta(max_length=MAX_PROPS)] = {}
 
@@ -152,6 +154,8 @@ def _goal_errors(key: str, site: SiteSettings) -> Iterator[tuple[str, str]]:
             yield f"{key}.goals[{index}].page", f"{goal.page!r} must begin with / or *: it is a path, as in /blog/*"
         if goal.props and goal.event is None:
             yield f"{key}.goals[{index}].props", "goes with event"
+        if "" in goal.props:
+            yield f"{key}.goals[{index}].props", "each needs a name"
     yield from _repeated(f"{key}.goals", [goal.name for goal in site.goals])
     known = {goal.name for goal in site.goals}
     for index, funnel in enumerate(site.funnels):
