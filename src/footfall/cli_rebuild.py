@@ -17,6 +17,7 @@ from footfall.commands.rebuild.run import NO_LOGS, Logs, RebuildReport
 from footfall.commands.rebuild.run import rebuild as rebuild_database
 from footfall.database.duckdb.file import open_database, upgrade
 from footfall.database.erasure import FILE_NAME, ErasureFile
+from footfall.database.geo import open_places
 from footfall.entry import MAX_SITE_ID
 from footfall.errors import BadUsageError, FootfallError
 from footfall.processes.data_dir import DATABASE_LOCK, lock, open_queue, prepare
@@ -116,6 +117,7 @@ def rebuild(
                 logs=logs,
                 settings=settings.database,
                 erasures=ErasureFile(settings.data_path / FILE_NAME),
+                find_place=open_places(settings.geo.database),
                 may_have_fewer=allow_fewer,
                 on_progress=on_progress,
             )

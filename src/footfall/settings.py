@@ -65,6 +65,10 @@ class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
         return self.url is not None and _scheme(self.url) in {"clickhouse", "clickhouses"}
 
 
+class GeoSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    database: Annotated[str, Meta(min_length=1)] | None = None
+
+
 class ReportingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     host: Host = "127.0.0.1"
     port: Port = 8001
@@ -85,6 +89,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     queue: QueueSettings = QueueSettings()
     storage: StorageSettings = StorageSettings()
     database: DatabaseSettings = DatabaseSettings()
+    geo: GeoSettings = GeoSettings()
     reporting: ReportingSettings = ReportingSettings()
     monitor: MonitorSettings = MonitorSettings()
     sites: dict[str, SiteSettings] = {}

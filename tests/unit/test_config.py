@@ -34,6 +34,7 @@ DEFAULTS: dict[str, object] = {
     "database.path_queries": "strip",
     "database.referrer_queries": "strip",
     "database.retention_days": None,
+    "geo.database": None,
     "reporting.host": "127.0.0.1",
     "reporting.port": 8001,
     "reporting.token": None,

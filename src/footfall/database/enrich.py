@@ -11,7 +11,8 @@ Nothing here reads or writes anything. So a new version with better rules can ma
   missing `utm_source`. Of an advertising click id, it is kept which one it is.
 - **Visitor**: a number of 128 bits. With a user id, it is a hash of site and user id, and lasts as long as the id does.
   Without one, it is a hash of site, address and user agent, keyed with a secret salt of the UTC day. A visitor's
-  numbers on two sites have nothing in common, nor, without a user id, those on two days. Nothing else uses the address.
+  numbers on two sites have nothing in common, nor, without a user id, those on two days.
+- **Country, region, city**: of the address, if a database of places is given. Nothing else uses the address.
 - **Referrer**: as it was sent, up to its query, because a query may hold reset tokens and mail addresses.
 - **Source** (`footfall.database.source`): the one that the campaign names; else the name of the site that led here, or
   its host without `www.`. A visit without a referrer, or from the same site, has none. The image has only the first:
@@ -32,6 +33,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from footfall.database.agent import agent_of, is_library
+from footfall.database.geo import NOWHERE, FindPlace, nowhere
 from footfall.database.page import NO_ADDRESS, NO_CAMPAIGN, Address, Campaign, read_address
 from footfall.database.schema import NAMES, Row
 from footfall.database.source import source_named, source_of
@@ -70,13 +72,19 @@ class Skip(StrEnum):
     SITE_ID_TOO_LONG = "site_id_too_long"
 
 
-def enrich(entry: Entry, salts: Mapping[int, bytes], settings: DatabaseSettings = DatabaseSettings()) -> Row | Skip:
+def enrich(
+    entry: Entry,
+    salts: Mapping[int, bytes],
+    settings: DatabaseSettings = DatabaseSettings(),
+    find_place: FindPlace = nowhere,
+) -> Row | Skip:
     """The row of `entry`, or why it has none.
 
     Args:
         entry: as it came out of the queue.
         salts: the secret of each UTC day, by days since 1970; each has `SALT_BYTES`.
         settings: say what is kept of a path and of a referrer.
+        find_place: tells where an address is.
     """
     occurred_us = entry.received_ns // 1_000_000_000 * 1_000_000
     user_id = entry.user_id
@@ -140,9 +148,7 @@ def enrich(entry: Entry, salts: Mapping[int, bytes], settings: DatabaseSettings 
         bot,
         screen,
         language,
-        None,
-        None,
-        None,
+        *(find_place(entry.address) if entry.address else NOWHERE),
         agent_text,
         click_id,
         *told,

@@ -10,6 +10,7 @@ import msgspec
 
 from footfall.database.enrich import Skip, enrich
 from footfall.database.erasure import NOTHING_ERASED, Keeping
+from footfall.database.geo import FindPlace, nowhere
 from footfall.database.schema import Row
 from footfall.entry import Entry, Event
 from footfall.queue.base import Batch, Progress
@@ -91,6 +92,7 @@ def rows_of(
     *,
     settings: DatabaseSettings = DatabaseSettings(),
     keeping: Keeping = NOTHING_ERASED,
+    find_place: FindPlace = nowhere,
 ) -> BatchRows:
     """What a batch adds to a database whose progress is `before`.
 
@@ -102,6 +104,7 @@ def rows_of(
         seen: the event ids that are known.
         settings: as for `enrich`.
         keeping: what has no place in the database.
+        find_place: tells where an address is.
     """
     rows: list[Row] = []
     ids: list[tuple[int, SeenId]] = []
@@ -119,7 +122,7 @@ def rows_of(
                 skipped[reason] += 1
                 continue
             event_id = key, seen.new[key]
-        row = enrich(entry, salts, settings)
+        row = enrich(entry, salts, settings, find_place)
         if isinstance(row, Skip):
             skipped[row.value] += 1
         elif kept is not None and (reason := kept.reason_against(row)) is not None:

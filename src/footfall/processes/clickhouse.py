@@ -9,6 +9,7 @@ from footfall.database.clickhouse.open import open_clickhouse
 from footfall.database.clickhouse.reader import ClickhouseReports
 from footfall.database.clickhouse.server import ClickhouseDatabase
 from footfall.database.clickhouse.writer import ClickhouseSink
+from footfall.database.geo import nowhere, open_places
 from footfall.processes.data_dir import DATABASE_LOCK, lock
 from footfall.processes.database import Database, work
 from footfall.processes.roles import PROCESSOR
@@ -42,9 +43,15 @@ def run(
             return
         held.enter_context(closing(database))
         is_exclusive = not settings.queue.is_broker
+        find_place = open_places(settings.geo.database) if PROCESSOR in roles else nowhere
 
         def open_sink() -> ClickhouseSink:
-            return ClickhouseSink(database, is_exclusive=is_exclusive, settings=settings.database)
+            return ClickhouseSink(
+                database,
+                is_exclusive=is_exclusive,
+                settings=settings.database,
+                find_place=find_place,
+            )
 
         reports = ClickhouseReports(database, limit_s=LIMIT_S)
         work(lifeline, settings, roles, access, listener, Database(open_sink, reports, is_exclusive))

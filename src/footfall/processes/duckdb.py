@@ -7,9 +7,11 @@ from footfall.database.duckdb.file import open_repaired, quarantine_database
 from footfall.database.duckdb.reader import DuckdbReports
 from footfall.database.duckdb.writer import DuckdbSink
 from footfall.database.erasure import FILE_NAME, ErasureFile
+from footfall.database.geo import nowhere, open_places
 from footfall.errors import DamagedQueueError, UnreadableFileError
 from footfall.processes.data_dir import DATABASE_LOCK, lock
 from footfall.processes.database import Database, work
+from footfall.processes.roles import PROCESSOR
 from footfall.settings import Settings
 from footfall.status.access import ReportAccess
 from footfall.supervisor import Lifeline
@@ -28,6 +30,7 @@ def run(
     Raises:
         FootfallError: as `work` raises; or the database can't be opened, or another process has it open.
     """
+    find_place = open_places(settings.geo.database) if PROCESSOR in roles else nowhere
     with lock(settings, DATABASE_LOCK, purpose="the database"):
         try:
             with closing(open_repaired(settings.database_path)) as connection:
@@ -36,6 +39,7 @@ def run(
                     return DuckdbSink(
                         connection,
                         settings=settings.database,
+                        find_place=find_place,
                         checkpoint_bytes=settings.queue.max_bytes // 8,
                         erasures=ErasureFile(settings.data_path / FILE_NAME),
                     )

@@ -4,6 +4,7 @@ import importlib.util
 import logging
 from typing import Final
 
+from footfall.database.geo import open_places
 from footfall.errors import BadSettingError, BadUsageError
 from footfall.extras import how_to_install
 from footfall.queue.broker import drivers
@@ -46,6 +47,8 @@ def validate(settings: Settings, roles: tuple[str, ...]) -> None:
         raise BadUsageError(
             "DuckDB lets one process in only, so reporting and processor run together: footfall run processor reporting"
         )
+    if PROCESSOR in roles:
+        open_places(settings.geo.database)
     has_port = monitor_port(settings, roles) is not None
     if has_port or COLLECTOR in roles or REPORTING in roles:
         is_needed = has_port or REPORTING in roles

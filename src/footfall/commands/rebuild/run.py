@@ -38,6 +38,7 @@ from footfall.commands.rebuild.replacement import Replacement
 from footfall.database.duckdb.removal import note, remove_erased
 from footfall.database.duckdb.writer import CHECKPOINT_ROWS, DuckdbSink
 from footfall.database.erasure import LOG_SOURCE, ErasureFile
+from footfall.database.geo import FindPlace, nowhere
 from footfall.database.schema import NAMES
 from footfall.entry import Hit, encode_entries
 from footfall.errors import BadUsageError, FootfallError, QueueBrokenError, QueueFullError
@@ -111,6 +112,7 @@ def rebuild(
     logs: Logs = NO_LOGS,
     settings: DatabaseSettings = DatabaseSettings(),
     erasures: ErasureFile | None = None,
+    find_place: FindPlace = nowhere,
     may_have_fewer: bool = False,
     on_progress: OnProgress = lambda _: None,
 ) -> RebuildReport:
@@ -123,13 +125,14 @@ def rebuild(
         logs: the visits logs.
         settings: what rows hold.
         erasures: those that were ordered in this `data_dir`.
+        find_place: tells where an address is.
         may_have_fewer: put the new database in place even if a site has fewer events on some day.
         on_progress: see `OnProgress`.
 
     Raises:
         FootfallError: it can't be done; the text says why. The old database is as it was.
     """
-    made = _Rebuild(path, queue, settings=settings, erasures=erasures, on_progress=on_progress)
+    made = _Rebuild(path, queue, settings=settings, erasures=erasures, find_place=find_place, on_progress=on_progress)
     return made.run(first, logs, may_have_fewer=may_have_fewer)
 
 
@@ -143,11 +146,13 @@ class _Rebuild:
         *,
         settings: DatabaseSettings,
         erasures: ErasureFile | None,
+        find_place: FindPlace,
         on_progress: OnProgress,
     ) -> None:
         self._path = path
         self._queue = queue
         self._settings = settings
+        self._find_place = find_place
         self._on_progress = on_progress
         self._erasures = {erasure.id: erasure for erasure in (erasures.read() if erasures else ())}
         self._report = RebuildReport()
@@ -228,7 +233,7 @@ class _Rebuild:
         """
         known = _positions(new)
         lost = known.get(queue.source, Progress()).skipped.get(LOST, 0)
-        with closing(DuckdbSink(new, settings=self._settings)) as sink:
+        with closing(DuckdbSink(new, settings=self._settings, find_place=self._find_place)) as sink:
             older = self._take_batches(sink, queue)
             self._report.from_batches = count_events(new) - self._report.from_first
             if is_first or logs.are_wanted or _is_missing(sink.progress().get(queue.source, Progress())):

@@ -35,6 +35,7 @@ from footfall.database.clickhouse.salts import ClickhouseSalts
 from footfall.database.clickhouse.server import ClickhouseDatabase
 from footfall.database.clickhouse.values import EPOCH, microseconds, moment, stored
 from footfall.database.enrich import SALT_BYTES
+from footfall.database.geo import FindPlace, nowhere
 from footfall.database.rows import DUPLICATE_AGE, SeenId, SeenIds, keys_in, rows_of
 from footfall.database.salts import SALT_AGE, Steadiness, running_time
 from footfall.entry import Entry
@@ -58,6 +59,7 @@ class ClickhouseSink:
         clock: nanoseconds since 1970.
         monotonic: seconds that no one sets.
         settings: what rows hold.
+        find_place: tells where an address is.
 
     Raises:
         OSError, FootfallError: as `write`.
@@ -73,11 +75,13 @@ class ClickhouseSink:
         clock: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = running_time,
         settings: DatabaseSettings = DatabaseSettings(),
+        find_place: FindPlace = nowhere,
     ) -> None:
         self._db = database
         self._is_exclusive = is_exclusive
         self._clock = clock
         self._settings = settings
+        self._find_place = find_place
         self._steadiness = Steadiness(monotonic)
         self._salts = ClickhouseSalts(database, self._now)
         self._positions: dict[str, Progress] = {}
@@ -166,7 +170,9 @@ class ClickhouseSink:
         rows: list[tuple[Any, ...]] = []
         sequences = set()
         for batch, entries in opened:
-            added = rows_of(batch, entries, after, self._salts, seen, settings=self._settings)
+            added = rows_of(
+                batch, entries, after, self._salts, seen, settings=self._settings, find_place=self._find_place
+            )
             after = added.progress
             rows += [
                 (*stored(row), source, batch.sequence, key, microseconds(known.received_at), known.sender)

@@ -26,6 +26,7 @@ from footfall.database.duckdb.file import first_line, is_unreadable, log_of
 from footfall.database.duckdb.removal import REMOVED_ROWS, erasures_in, remove_erased, remove_old
 from footfall.database.duckdb.salts import DuckdbSalts
 from footfall.database.erasure import Erasure, ErasureFile, Keeping, oldest_kept
+from footfall.database.geo import FindPlace, nowhere
 from footfall.database.rows import DUPLICATE_AGE, SeenIds, keys_in, rows_of
 from footfall.database.salts import SALT_AGE, Steadiness, running_time
 from footfall.database.schema import NAMES
@@ -56,6 +57,7 @@ class DuckdbSink:
         clock: nanoseconds since 1970.
         monotonic: seconds that no one sets.
         settings: what rows hold.
+        find_place: tells where an address is.
         checkpoint_bytes: after so many bytes of the queue a checkpoint is due, because the queue has to keep what no
             checkpoint covers.
         erasures: those that were ordered in this `data_dir`.
@@ -73,12 +75,14 @@ class DuckdbSink:
         monotonic: Callable[[], float] = running_time,
         *,
         settings: DatabaseSettings = DatabaseSettings(),
+        find_place: FindPlace = nowhere,
         checkpoint_bytes: int = CHECKPOINT_BYTES,
         erasures: ErasureFile | None = None,
     ) -> None:
         self._db = connection.cursor()
         self._clock = clock
         self._settings = settings
+        self._find_place = find_place
         self._steadiness = Steadiness(monotonic)
         self._path = _path_of(self._db)
         self._salts = DuckdbSalts(self._db, self._now)
@@ -134,7 +138,14 @@ class DuckdbSink:
                 for batch, batch_entries in zip(batches, entries, strict=True):
                     before = moved.get(batch.source) or self._positions.get(batch.source, Progress())
                     added = rows_of(
-                        batch, batch_entries, before, self._salts, seen, settings=self._settings, keeping=keeping
+                        batch,
+                        batch_entries,
+                        before,
+                        self._salts,
+                        seen,
+                        settings=self._settings,
+                        find_place=self._find_place,
+                        keeping=keeping,
                     )
                     events.append_rows(added.rows)
                     moved[batch.source] = added.progress
