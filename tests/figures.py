@@ -39,6 +39,17 @@ class Row(Struct, frozen=True):
     referrer: str | None = None
     source: str | None = None
     props: str | None = None
+    hostname: str | None = None
+    utm_source: str | None = None
+    utm_medium: str | None = None
+    utm_campaign: str | None = None
+    click_id: str | None = None
+    browser: str | None = None
+    country: str | None = None
+    bot: str | None = None
+    scroll_depth: int | None = None
+    engaged_ms: int | None = None
+    is_interactive: bool | None = None
 
 
 class Figures(Protocol):
@@ -85,7 +96,7 @@ class ClickhouseFigures:
 
     def add(self, *rows: Row) -> None:
         types = {column.name: column.kind.clickhouse for column in EVENTS if column.name in Row.__struct_fields__}
-        values = [[_stored(getattr(row, name)) for name in types] for row in rows]
+        values = [[_stored(getattr(row, name), kind) for name, kind in types.items()] for row in rows]
         if values:
             self._database.insert("events", types, values)
 
@@ -101,10 +112,10 @@ class ClickhouseFigures:
         return ClickhouseReports(self._database, limit_s=limit_s)
 
 
-def _stored(value: Any) -> Any:
+def _stored(value: Any, kind: str) -> Any:
     if isinstance(value, datetime):
         return (value - EPOCH) // timedelta(microseconds=1)
-    return "" if value is None else value
+    return "" if value is None and not kind.startswith("Nullable") else value
 
 
 @contextmanager

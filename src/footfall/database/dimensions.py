@@ -19,12 +19,13 @@ PROP: Final = "event:props:"
 BOT: Final = "visit:bot"
 """The name of the bot, empty for everybody else."""
 CHANNEL: Final = "visit:channel"
+ENTRY_PAGE: Final = "visit:entry_page"
 
 EVENT_COLUMNS: Final[Mapping[str, str]] = {PAGE: "path", NAME: "event_type", "event:hostname": "hostname"}
 """The column of `events` that has a dimension of events."""
 
 ENDS: Final[Mapping[str, str]] = {
-    "visit:entry_page": "entry_page",
+    ENTRY_PAGE: "entry_page",
     "visit:exit_page": "exit_page",
     "visit:entry_page_hostname": "entry_page_hostname",
     "visit:exit_page_hostname": "exit_page_hostname",

@@ -8,8 +8,9 @@ from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from footfall.database.dimensions import GOAL, TIME, check_dimension, is_of_event
+from footfall.database.dimensions import ENTRY_PAGE, GOAL, PAGE, PROP, TIME, check_dimension, is_of_event
 
 MAX_PATTERN: Final = 1_000
 """Characters of one pattern."""
@@ -135,3 +136,48 @@ def dimensions_of(condition: Filter) -> Iterator[str]:
             yield leaf.dimension
         else:
             yield from dimensions_of(leaf.filter)
+
+
+def patterns_of(condition: Filter) -> Iterator[str]:
+    """The patterns that a filter matches texts with."""
+    for leaf in leaves(condition):
+        if isinstance(leaf, HasDone):
+            yield from patterns_of(leaf.filter)
+        elif leaf.operator is Operator.MATCHES:
+            yield from leaf.values
+
+
+def of_entries(condition: Filter) -> Filter:
+    """A filter that asks of the first page of a visit what this one asks of the page of an event."""
+    match condition:
+        case All(filters):
+            return All(tuple(map(of_entries, filters)))
+        case AnyOf(filters):
+            return AnyOf(tuple(map(of_entries, filters)))
+        case Not(inner):
+            return Not(of_entries(inner))
+        case Where(dimension) if dimension == PAGE:
+            return replace(condition, dimension=ENTRY_PAGE)
+        case _:
+            return condition
+
+
+def without_goals(condition: Filter) -> Filter:
+    """A filter without what it says of goals and props; what a visitor has done stays."""
+    return _without_goals(condition) or All()
+
+
+def _without_goals(condition: Filter) -> Filter | None:
+    match condition:
+        case All(filters):
+            return All(tuple(kept for one in filters if (kept := _without_goals(one)) is not None))
+        case AnyOf(filters):
+            left = tuple(kept for one in filters if (kept := _without_goals(one)) is not None)
+            return AnyOf(left) if left or not filters else None
+        case Not(inner):
+            kept = _without_goals(inner)
+            return None if kept is None else Not(kept)
+        case Where(dimension) if dimension == GOAL or dimension.startswith(PROP):
+            return None
+        case _:
+            return condition

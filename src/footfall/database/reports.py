@@ -42,6 +42,7 @@ class Reports(ABC):
         """The rows of each query, all of one moment.
 
         Raises:
+            ValueError: a filter has a pattern that RE2 does not take.
             TimeoutError: it took longer, or more memory, than it may.
             OSError: the database can't be reached.
         """

@@ -1,132 +1,171 @@
-"""A query in SQL: the text that both databases understand, but for what each says in its own words."""
+"""A query in SQL: one statement, the same for both databases but for the words of their dialects.
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, assert_never
+Its relation `figures` has what counts (`footfall.database.selection`), told apart by the query's dimensions. Beside it
+is set, where it is asked for: `entries`, in which visits are told apart by the page that they began with; `readings` of
+pages; and whom the visitors are a part of: `everybody`, `candidates` for a goal, `groups` of those.
+"""
 
-from footfall.database.dimensions import BOT, EVENT_COLUMNS, PROP, TIME
-from footfall.database.filter import All, AnyOf, Filter, HasDone, Not, Operator, Where
-from footfall.database.query import Query
-from footfall.database.schema import NAMES
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-METRICS = {
-    "events": "count(*) FILTER (WHERE event_type <> 'engagement')",
-    "pageviews": "count(*) FILTER (WHERE event_type = 'page_view')",
-    "visitors": "count(DISTINCT visitor)",
+from footfall.database.dialect import Dialect
+from footfall.database.dimensions import ENTRY_PAGE, GOAL, PAGE, PROP, TIME
+from footfall.database.filter import Filter, dimensions_of, of_entries, without_goals
+from footfall.database.metrics import METRICS, Subject
+from footfall.database.moments import moment
+from footfall.database.query import Figures, Query
+from footfall.database.selection import Columns, Selection
+
+_WHOLE: Final[Mapping[str, str]] = {
+    "percentage": "everybody",
+    "conversion_rate": "candidates",
+    "group_conversion_rate": "groups",
 }
+"""By metric, the relation that has whom the visitors are a part of."""
+_OF_VISITS: Final = frozenset(name for name, metric in METRICS.items() if metric.subject is Subject.VISITS)
+_BY_VISIT: Final = _OF_VISITS | {"visits"}
+_READINGS: Final = frozenset({"scroll_depth", "time_on_page"})
+_ZERO_FOR_NONE: Final = frozenset({"views_per_visit", "bounce_rate", "conversion_rate", "group_conversion_rate"})
+"""Metrics that are 0 where there is nothing to count; others are None there."""
 
 
-class Compiler(ABC):
-    """Makes statements of queries, and collects the values that they are to be run with.
+def select(query: Query, dialect: Dialect) -> str:
+    """A statement whose rows have the query's dimensions as `d0`, `d1` ... and its metrics as `m0`, `m1` ...
 
-    Attributes:
-        parameters: by name.
+    A moment is in microseconds. A metric of n decimals is a whole number, 10^n times as great.
     """
+    return _Statement(query, dialect).text()
 
-    def __init__(self) -> None:
-        self.parameters: dict[str, Any] = {}
 
-    def select(self, query: Query) -> str:
-        """A statement whose rows have the query's dimensions as `d0`, `d1` ... and its metrics as `m0`, `m1` ..."""
-        names = {name: f"d{number}" for number, name in enumerate(query.dimensions)}
-        columns = [
-            f"{self.bucket(query) if name == TIME else self._text_of(name)} AS {alias}" for name, alias in names.items()
-        ]
-        for number, name in enumerate(query.metrics):
-            if name not in METRICS:
-                raise ValueError(f"the metric {name!r} is not supported yet")
-            columns.append(f"{METRICS[name]} AS m{number}")
-        conditions = [f"site_id = {self.text(query.site_id)}"]
-        if query.start is not None:
-            conditions.append(f"time >= {self.moment(query.start)}")
-        if query.end is not None:
-            conditions.append(f"time < {self.moment(query.end)}")
-        if not query.counts_bots and "bot" in NAMES:
-            conditions.append(f"{self.column('bot')} = ''")
-        conditions.append(self._condition(query.filter))
-        statement = f"SELECT {', '.join(columns)} FROM {self.table(query)} WHERE {' AND '.join(conditions)}"
-        if names:
-            statement += f" GROUP BY {', '.join(names.values())}"
-        order = {name: f"m{number}" for number, name in enumerate(query.metrics)} | names
-        statement += " ORDER BY " + ", ".join(
-            f"{order[one.name]} {'DESC' if one.is_descending else 'ASC'}" for one in query.whole_order
+def figures(query: Query, row: Sequence[Any]) -> Figures:
+    """What a row of the statement says."""
+    width = len(query.dimensions)
+    dimensions = [
+        moment(int(value)) if name == TIME else value for name, value in zip(query.dimensions, row[:width], strict=True)
+    ]
+    metrics = [_figure(name, value) for name, value in zip(query.metrics, row[width:], strict=True)]
+    return Figures(tuple(dimensions), tuple(metrics))
+
+
+def _figure(metric: str, value: int | None) -> int | float | None:
+    decimals = METRICS[metric].decimals
+    return value / 10**decimals if value is not None and decimals else value
+
+
+class _Statement:
+    def __init__(self, query: Query, dialect: Dialect) -> None:
+        self._query = query
+        self._dialect = dialect
+        counts_visits = not (_BY_VISIT | _READINGS).isdisjoint(query.metrics)
+        self._selection = Selection(query, dialect, counts_visits=counts_visits)
+        self._columns = {f"d{number}": name for number, name in enumerate(query.dimensions)}
+        self._metrics = {f"m{number}": name for number, name in enumerate(query.metrics)}
+        self._is_of_pages = PAGE in {*query.dimensions, *dimensions_of(query.filter)}
+
+    def text(self) -> str:
+        query = self._query
+        own = {alias: name for alias, name in self._metrics.items() if self._relation_of(name) == "figures"}
+        if not own or not _WHOLE.keys().isdisjoint(query.metrics):
+            own["visitors"] = "visitors"
+        relations = {"figures": self._figures(self._columns, query.filter, own)}
+        source = "figures"
+        for relation in dict.fromkeys(map(self._relation_of, query.metrics)):
+            if relation != "figures":
+                shared, relations[relation] = self._beside(relation)
+                on = " AND ".join(f"figures.{alias} = {relation}.{alias}" for alias in shared)
+                source += f" LEFT JOIN {relation} ON {on}" if on else f" CROSS JOIN {relation}"
+        columns = [f"figures.{alias} AS {alias}" for alias in self._columns]
+        columns += [f"{self._result(alias, name)} AS {alias}" for alias, name in self._metrics.items()]
+        relations = self._selection.relations() | relations
+        statement = (
+            f"WITH {', '.join(f'{name} AS ({made})' for name, made in relations.items())} "
+            f"SELECT {', '.join(columns)} FROM {source} ORDER BY {self._order()}"
         )
         if query.limit is not None:
             statement += f" LIMIT {int(query.limit)}"
         return statement + (f" OFFSET {int(query.offset)}" if query.offset else "")
 
-    def bind(self, value: object) -> str:
-        """Keep a value; return the name by which the statement has it."""
-        name = f"p{len(self.parameters)}"
-        self.parameters[name] = value
-        return name
+    def _relation_of(self, metric: str) -> str:
+        """Where a metric comes from."""
+        if metric in _READINGS:
+            return "readings"
+        if self._is_of_pages and metric in _OF_VISITS:
+            return "entries"
+        return _WHOLE.get(metric, "figures")
 
-    @abstractmethod
-    def text(self, value: str) -> str:
-        """A text that is bound."""
-
-    @abstractmethod
-    def moment(self, value: datetime) -> str:
-        """A moment that is bound."""
-
-    @abstractmethod
-    def table(self, query: Query) -> str:
-        """Where the events are."""
-
-    @abstractmethod
-    def column(self, name: str) -> str:
-        """A text column of `events`, empty where it is not known."""
-
-    @abstractmethod
-    def prop(self, name: str) -> str:
-        """The text of a prop, empty where there is none."""
-
-    @abstractmethod
-    def bucket(self, query: Query) -> str:
-        """When the bucket of an event begins."""
-
-    @abstractmethod
-    def is_one_of(self, text: str, values: Sequence[str]) -> str:
-        """Whether a text is one of some."""
-
-    @abstractmethod
-    def contains(self, text: str, value: str) -> str:
-        """Whether a text has another in it."""
-
-    def _text_of(self, dimension: str) -> str:
-        if dimension.startswith(PROP):
-            return self.prop(dimension.removeprefix(PROP))
-        name = "bot" if dimension == BOT else EVENT_COLUMNS.get(dimension)
-        if name not in NAMES:
-            raise ValueError(f"the dimension {dimension!r} is not supported yet")
-        return self.column(name)
-
-    def _condition(self, condition: Filter) -> str:
-        match condition:
-            case All(filters):
-                return self._joined("AND", filters, "TRUE")
-            case AnyOf(filters):
-                return self._joined("OR", filters, "FALSE")
-            case Not(filter=inner):
-                return f"NOT {self._condition(inner)}"
-            case HasDone():
-                raise ValueError("what a visitor has done can't be asked yet")
-            case Where(dimension, operator, values, is_case_sensitive):
-                if not is_case_sensitive:
-                    raise ValueError("to compare without regard to case is not supported yet")
-                text = self._text_of(dimension)
-                match operator:
-                    case Operator.IS:
-                        return f"({self.is_one_of(text, values)})"
-                    case Operator.CONTAINS:
-                        return f"({' OR '.join(self.contains(text, value) for value in values)})"
-                    case Operator.MATCHES:
-                        raise ValueError("to match patterns is not supported yet")
-                    case _:
-                        assert_never(operator)
+    def _beside(self, relation: str) -> tuple[Columns, str]:
+        """A relation that is set beside the figures, and the columns that they share."""
+        columns, condition = self._columns, self._query.filter
+        metrics = {alias: name for alias, name in self._metrics.items() if self._relation_of(name) == relation}
+        match relation:
+            case "entries":
+                at_entry = {alias: ENTRY_PAGE if name == PAGE else name for alias, name in columns.items()}
+                return columns, self._figures(at_entry, of_entries(condition), metrics)
+            case "readings":
+                return columns, self._readings(columns, metrics)
+            case "groups":
+                shared = {alias: name for alias, name in columns.items() if name != GOAL and not name.startswith(PROP)}
             case _:
-                assert_never(condition)
+                shared = {}
+        if relation != "everybody":
+            condition = without_goals(condition)
+        return shared, self._figures(shared, condition, {"visitors": "visitors"})
 
-    def _joined(self, word: str, filters: Sequence[Filter], empty: str) -> str:
-        return f"({f' {word} '.join(self._condition(one) for one in filters) or empty})"
+    def _figures(self, columns: Columns, condition: Filter, metrics: Mapping[str, str]) -> str:
+        names = set(metrics.values())
+        rows = self._selection.rows(
+            columns,
+            condition,
+            by_visit=not _BY_VISIT.isdisjoint(names),
+            of_whole_visits=not _OF_VISITS.isdisjoint(names),
+        )
+        return _grouped(columns, {alias: self._counted(name) for alias, name in metrics.items()}, rows)
+
+    def _readings(self, columns: Columns, metrics: Mapping[str, str]) -> str:
+        rows = self._selection.readings(columns, self._query.filter)
+        ratio, page = self._dialect.ratio, self._dialect.together("visitor", "page")
+        readers = f"count(DISTINCT {page}) FILTER (WHERE engaged_ms IS NOT NULL)"
+        means = {
+            "scroll_depth": ratio("sum(scroll_depth)", "count(scroll_depth)"),
+            "time_on_page": ratio("sum(engaged_ms)", f"(1000 * {readers})"),
+        }
+        return _grouped(columns, {alias: means[name] for alias, name in metrics.items()}, rows)
+
+    def _counted(self, metric: str) -> str:
+        """What a metric of `Selection.rows` is."""
+        ratio = self._dialect.ratio
+        match metric:
+            case "visitors":
+                return "count(DISTINCT visitor)"
+            case "visits":
+                return "count(*)"
+            case "pageviews" | "events":
+                return f"coalesce(sum({metric}), 0)"
+            case "views_per_visit":
+                return ratio("100 * sum(visit_pageviews)", "count(*)")
+            case "bounce_rate":
+                return ratio("100 * sum(is_bounce)", "count(*)")
+            case "visit_duration":
+                return ratio("sum(duration)", "(1000000 * count(*))")
+        raise AssertionError(metric)
+
+    def _result(self, alias: str, metric: str) -> str:
+        """What the statement gives for a metric."""
+        relation = self._relation_of(metric)
+        value = f"{relation}.{alias}"
+        if metric in _WHOLE:
+            value = self._dialect.ratio("1000 * figures.visitors", f"{relation}.visitors")
+        return f"coalesce({value}, 0)" if metric in _ZERO_FOR_NONE else value
+
+    def _order(self) -> str:
+        aliases = {name: alias for alias, name in (self._metrics | self._columns).items()}
+        return ", ".join(
+            f"{aliases[one.name]} {'DESC' if one.is_descending else 'ASC'} NULLS LAST"
+            for one in self._query.whole_order
+        )
+
+
+def _grouped(columns: Columns, expressions: Mapping[str, str], rows: str) -> str:
+    selected = ", ".join([*columns, *(f"{expression} AS {alias}" for alias, expression in expressions.items())])
+    statement = f"SELECT {selected} FROM ({rows}) AS counted"
+    return f"{statement} GROUP BY {', '.join(columns)}" if columns else statement

@@ -13,8 +13,9 @@ import msgspec
 from footfall.commands.rebuild.contents import ROW_BYTES, Contents, Salt
 from footfall.database.clickhouse.ddl import EVENT_ID_TYPES, EVENT_TYPES, POSITION_TYPES, SALT_TYPES
 from footfall.database.clickhouse.server import ClickhouseDatabase
-from footfall.database.clickhouse.values import loaded, microseconds, moment, stored
+from footfall.database.clickhouse.values import loaded, stored
 from footfall.database.enrich import enrich_again
+from footfall.database.moments import microseconds, moment
 from footfall.database.rows import SeenId
 from footfall.database.schema import NAMES, Row
 from footfall.errors import BadUsageError, FootfallError

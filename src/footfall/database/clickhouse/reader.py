@@ -1,19 +1,23 @@
 """Figures read from ClickHouse."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from footfall.database.clickhouse.server import ClickhouseDatabase
-from footfall.database.clickhouse.values import microseconds, moment
-from footfall.database.dimensions import TIME
+from footfall.database.dialect import Dialect
+from footfall.database.filter import patterns_of
+from footfall.database.moments import microseconds, moment
 from footfall.database.query import Figures, Query
 from footfall.database.reports import Reports
-from footfall.database.sql import Compiler
+from footfall.database.sql import figures, select
 from footfall.errors import FootfallError
 
 MAX_MEMORY_BYTES: Final = 2 * 1024**3
 """For one report, on the server; counting visitors exactly takes some 40 bytes for each."""
+
+_NO_PATTERN: Final = re.compile(r"cannot compile re2: .*?, error: (.*?)(?:\. Look at|$)", re.DOTALL)
 
 
 class ClickhouseReports(Reports):
@@ -29,21 +33,21 @@ class ClickhouseReports(Reports):
         self._limit_s = limit_s
 
     def answer(self, queries: Sequence[Query]) -> list[list[Figures]]:
-        compiler = _ClickhouseCompiler(self._database.name)
+        for pattern in {pattern for query in queries for pattern in patterns_of(query.filter)}:
+            self._check_pattern(pattern)
+        dialect = _ClickhouseDialect(self._database.name)
         for site_id in {query.site_id for query in queries}:
             # There are hardly ever any doubles, and to look costs three columns.
             if self._query(f"SELECT 1 {_doubles(self._database.name)} LIMIT 1", {"site_id": site_id}):
-                compiler.sites_with_doubles.add(site_id)
+                dialect.sites_with_doubles.add(site_id)
         # One statement: its parts see the same rows.
         statement = " UNION ALL ".join(
-            f"SELECT {number} AS query, {_packed(query)} FROM ({compiler.select(query)})"
+            f"SELECT {number} AS query, {_packed(query)} FROM ({select(query, dialect)})"
             for number, query in enumerate(queries)
         )
         answers: list[list[Figures]] = [[] for _ in queries]
-        for number, dimensions, metrics in self._query(statement, compiler.parameters):
-            names = queries[number].dimensions
-            values = [moment(int(text)) if name == TIME else text for name, text in zip(names, dimensions, strict=True)]
-            answers[number].append(Figures(tuple(values), tuple(metrics)))
+        for number, dimensions, metrics in self._query(statement, dialect.parameters):
+            answers[number].append(figures(queries[number], (*dimensions, *metrics)))
         return [_sorted(rows, query) for rows, query in zip(answers, queries, strict=True)]
 
     def first_events(self, site_id: str | None = None) -> dict[str, datetime]:
@@ -62,11 +66,20 @@ class ClickhouseReports(Reports):
             return str(error)
         return None
 
+    def _check_pattern(self, pattern: str) -> None:
+        try:
+            self._query("SELECT match('', {pattern:String})", {"pattern": pattern})
+        except OSError as error:
+            if (reason := _NO_PATTERN.search(str(error))) is None:
+                raise
+            raise ValueError(f"the pattern {pattern!r} is not of RE2: {reason[1]}") from error
+
     def _query(self, query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         return self._database.query(
             query,
             parameters,
             settings={
+                "join_use_nulls": 1,
                 "count_distinct_implementation": "uniqExact",
                 "enable_shared_storage_snapshot_in_query": 1,
                 "max_execution_time": self._limit_s,
@@ -75,7 +88,7 @@ class ClickhouseReports(Reports):
         )
 
 
-class _ClickhouseCompiler(Compiler):
+class _ClickhouseDialect(Dialect):
     """For the tables of one database.
 
     Attributes:
@@ -87,25 +100,34 @@ class _ClickhouseCompiler(Compiler):
         self._database = database
         self.sites_with_doubles: set[str] = set()
 
-    def text(self, value: str) -> str:
-        return f"{{{self.bind(value)}:String}}"
-
-    def moment(self, value: datetime) -> str:
-        return f"fromUnixTimestamp64Micro({{{self.bind(microseconds(value))}:Int64}})"
-
-    def table(self, query: Query) -> str:
+    def events(self, site_id: str) -> str:
         events = f"{self._database}.events"
-        if query.site_id not in self.sites_with_doubles:
+        if site_id not in self.sites_with_doubles:
             return events
         # There may be more than a parameter can hold.
-        doubles = _doubles(self._database).replace("{site_id:String}", self.text(query.site_id))
+        doubles = _doubles(self._database).replace("{site_id:String}", self.text(site_id))
         return (
             f"(SELECT * FROM {events} WHERE (queue, sequence, event_key) GLOBAL NOT IN "
             f"(SELECT queue, sequence, event_key {doubles}))"
         )
 
-    def column(self, name: str) -> str:
-        return name
+    def text(self, value: str) -> str:
+        return f"{{{self.bind(value)}:String}}"
+
+    def texts(self, values: Sequence[str]) -> str:
+        return f"{{{self.bind(list(values))}:Array(String)}}"
+
+    def time(self, value: datetime) -> str:
+        return f"fromUnixTimestamp64Micro({self.moment(value)})"
+
+    def moment(self, value: datetime) -> str:
+        return f"{{{self.bind(microseconds(value))}:Int64}}"
+
+    def microseconds(self, time: str) -> str:
+        return f"toUnixTimestamp64Micro({time})"
+
+    def known(self, column: str) -> str:
+        return column
 
     def prop(self, name: str) -> str:
         key = self.text(name)
@@ -113,15 +135,28 @@ class _ClickhouseCompiler(Compiler):
         text = f"if(JSONType(props, {key}) = 'String', JSONExtractString(props, {key}), {raw})"
         return f"if({raw} = 'null', '', {text})"
 
-    def bucket(self, query: Query) -> str:
-        starts = [microseconds(start) for start in query.buckets]
-        return f"roundDown(toUnixTimestamp64Micro(time), {{{self.bind(starts)}:Array(Int64)}})"
-
-    def is_one_of(self, text: str, values: Sequence[str]) -> str:
-        return f"{text} IN {{{self.bind(list(values))}:Array(String)}}"
+    def bucket(self, moment: str, starts: Sequence[datetime]) -> tuple[str, str]:
+        bound = [microseconds(start) for start in starts]
+        return "", f"roundDown({moment}, {{{self.bind(bound)}:Array(Int64)}})"
 
     def contains(self, text: str, value: str) -> str:
         return f"position({text}, {self.text(value)}) > 0"
+
+    def matches(self, text: str, pattern: str) -> str:
+        return f"match({text}, {self.text(pattern)})"
+
+    def each_that_holds(self, conditions: Sequence[tuple[str, str]]) -> str:
+        found = ", ".join(f"if({condition}, [{self.text(text)}], [])" for text, condition in conditions)
+        return f"arrayJoin(arrayConcat({found}))"
+
+    def quotient(self, dividend: str, divisor: str) -> str:
+        return f"intDiv({dividend}, nullIf({divisor}, 0))"
+
+    def together(self, *values: str) -> str:
+        return f"tuple({', '.join(values)})"
+
+    def part(self, values: str, number: int) -> str:
+        return f"tupleElement({values}, {number})"
 
 
 def _doubles(database: str) -> str:
@@ -131,14 +166,17 @@ def _doubles(database: str) -> str:
 def _packed(query: Query) -> str:
     """The columns of a query's rows as two arrays, which are of the same types for every query."""
     dimensions = ", ".join(f"CAST(d{number} AS String)" for number in range(len(query.dimensions)))
-    metrics = ", ".join(f"toInt64(m{number})" for number in range(len(query.metrics)))
+    metrics = ", ".join(f"CAST(m{number} AS Nullable(Int64))" for number in range(len(query.metrics)))
     return f"CAST([{dimensions}] AS Array(String)), [{metrics}]"
 
 
 def _sorted(rows: list[Figures], query: Query) -> list[Figures]:
     """In the query's order, which a union does not keep."""
     for order in reversed(query.whole_order):
-        rows.sort(key=lambda row: _value(row, query, order.name), reverse=order.is_descending)
+        known = [row for row in rows if _value(row, query, order.name) is not None]
+        unknown = [row for row in rows if _value(row, query, order.name) is None]
+        known.sort(key=lambda row: _value(row, query, order.name), reverse=order.is_descending)
+        rows = known + unknown
     return rows
 
 

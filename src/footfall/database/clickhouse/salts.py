@@ -11,8 +11,8 @@ from typing import Final
 
 from footfall.database.clickhouse.ddl import SALT_TYPES
 from footfall.database.clickhouse.server import ClickhouseDatabase
-from footfall.database.clickhouse.values import EPOCH, microseconds, moment
 from footfall.database.enrich import SALT_BYTES
+from footfall.database.moments import EPOCH, microseconds, moment
 from footfall.database.salts import Salts
 
 LOOK_AGE: Final = timedelta(minutes=10)

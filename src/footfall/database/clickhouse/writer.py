@@ -33,9 +33,10 @@ import msgspec
 from footfall.database.clickhouse.ddl import DOUBLE_TYPES, EVENT_TYPES, POSITION_TYPES
 from footfall.database.clickhouse.salts import ClickhouseSalts
 from footfall.database.clickhouse.server import ClickhouseDatabase
-from footfall.database.clickhouse.values import EPOCH, microseconds, moment, stored
+from footfall.database.clickhouse.values import stored
 from footfall.database.enrich import SALT_BYTES
 from footfall.database.geo import FindPlace, nowhere
+from footfall.database.moments import EPOCH, microseconds, moment
 from footfall.database.rows import DUPLICATE_AGE, SeenId, SeenIds, keys_in, rows_of
 from footfall.database.salts import SALT_AGE, Steadiness, running_time
 from footfall.entry import Entry

@@ -6,10 +6,13 @@ from datetime import datetime
 
 import duckdb
 
+from footfall.database.dialect import Dialect
+from footfall.database.filter import patterns_of
+from footfall.database.moments import microseconds
 from footfall.database.query import Figures, Query
 from footfall.database.reports import Reports
 from footfall.database.schema import EVENTS
-from footfall.database.sql import Compiler
+from footfall.database.sql import figures, select
 
 _OPTIONAL = {column.name for column in EVENTS if column.is_optional}
 
@@ -53,37 +56,62 @@ class DuckdbReports(Reports):
 
 
 def _answer(cursor: duckdb.DuckDBPyConnection, query: Query) -> list[Figures]:
-    compiler = _DuckdbCompiler()
-    rows = cursor.execute(compiler.select(query), compiler.parameters).fetchall()
-    width = len(query.dimensions)
-    return [Figures(row[:width], row[width:]) for row in rows]
+    for pattern in patterns_of(query.filter):
+        try:
+            cursor.execute("SELECT regexp_matches('', $pattern)", {"pattern": pattern})
+        except duckdb.InvalidInputException as error:
+            reason = str(error).removeprefix("Invalid Input Error: ")
+            raise ValueError(f"the pattern {pattern!r} is not of RE2: {reason}") from error
+    dialect = _DuckdbDialect()
+    rows = cursor.execute(select(query, dialect), dialect.parameters).fetchall()
+    return [figures(query, row) for row in rows]
 
 
-class _DuckdbCompiler(Compiler):
+class _DuckdbDialect(Dialect):
+    def events(self, site_id: str) -> str:  # noqa: ARG002 - there is one table
+        return "events"
+
     def text(self, value: str) -> str:
         return f"${self.bind(value)}"
 
-    def moment(self, value: datetime) -> str:
+    def texts(self, values: Sequence[str]) -> str:
+        return f"${self.bind(list(values))}"
+
+    def time(self, value: datetime) -> str:
         return f"${self.bind(value)}"
 
-    def table(self, query: Query) -> str:
-        if not query.buckets:
-            return "events"
-        starts = f"SELECT unnest(${self.bind(list(query.buckets))}) AS bucket"
-        return f"events ASOF JOIN ({starts}) ON time >= bucket"
+    def moment(self, value: datetime) -> str:
+        return f"${self.bind(microseconds(value))}"
 
-    def column(self, name: str) -> str:
-        return f"coalesce({name}, '')" if name in _OPTIONAL else name
+    def microseconds(self, time: str) -> str:
+        return f"epoch_us({time})"
+
+    def known(self, column: str) -> str:
+        return f"coalesce({column}, '')" if column in _OPTIONAL else column
 
     def prop(self, name: str) -> str:
         pointer = "/" + name.replace("~", "~0").replace("/", "~1")  # RFC 6901
         return f"coalesce(json_extract_string(props, ${self.bind(pointer)}), '')"
 
-    def bucket(self, query: Query) -> str:  # noqa: ARG002 - it is joined
-        return "bucket"
-
-    def is_one_of(self, text: str, values: Sequence[str]) -> str:
-        return f"{text} IN ${self.bind(list(values))}"
+    def bucket(self, moment: str, starts: Sequence[datetime]) -> tuple[str, str]:
+        bound = f"SELECT unnest(${self.bind([microseconds(start) for start in starts])}) AS bucket"
+        return f"ASOF JOIN ({bound}) AS buckets ON {moment} >= buckets.bucket", "buckets.bucket"
 
     def contains(self, text: str, value: str) -> str:
         return f"contains({text}, ${self.bind(value)})"
+
+    def matches(self, text: str, pattern: str) -> str:
+        return f"regexp_matches({text}, ${self.bind(pattern)}, 's')"
+
+    def each_that_holds(self, conditions: Sequence[tuple[str, str]]) -> str:
+        found = ", ".join(f"CASE WHEN {condition} THEN ${self.bind(text)} END" for text, condition in conditions)
+        return f"unnest(list_filter([{found}], lambda one: one IS NOT NULL))"
+
+    def quotient(self, dividend: str, divisor: str) -> str:
+        return f"(({dividend}) // nullif({divisor}, 0))"
+
+    def together(self, *values: str) -> str:
+        return f"row({', '.join(values)})"
+
+    def part(self, values: str, number: int) -> str:
+        return f"struct_extract({values}, {number})"
