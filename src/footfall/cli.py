@@ -17,7 +17,7 @@ import click
 from footfall import RELEASED, __version__, config, service
 from footfall.errors import FootfallError
 from footfall.processes.roles import COLLECTOR, REPORTING, ROLES, STORAGE
-from footfall.settings import Settings
+from footfall.settings import Settings, local_url
 from footfall.telemetry import LogFormat, configure_logging
 
 _log = logging.getLogger(__name__)
@@ -200,8 +200,7 @@ def _url(settings: Settings, roles: tuple[str, ...]) -> str | None:
     section = (
         settings.collector if COLLECTOR in roles else settings.reporting if REPORTING in roles else settings.monitor
     )
-    host = f"[{section.host}]" if ":" in section.host else section.host
-    return None if section.port is None else f"http://{host}:{section.port}"
+    return None if section.port is None else local_url(section.host, section.port)
 
 
 def _welcome(settings: Settings, roles: tuple[str, ...]) -> str:
@@ -222,15 +221,21 @@ def _welcome(settings: Settings, roles: tuple[str, ...]) -> str:
         lines.append(f"  queue            {config.masked_url(settings.queue.url)}")
     lines.append(f"  data             {settings.data_path.absolute()}")
     if COLLECTOR in roles:
+        browsers_url = settings.collector.browsers_url
         lines += [
             "",
             "Paste this into your pages:",
             "",
-            f'  <script defer src="{url}/script.js" data-site="{escape(site)}"></script>',
+            f'  <script defer src="{browsers_url}/script.js" data-site="{escape(site)}"></script>',
             "",
             "or, where scripts are not wanted, this image, which can't tell where a visitor came from:",
             "",
-            f'  <img src="{url}/track?site_id={site_id}" referrerpolicy="no-referrer-when-downgrade" alt="">',
+            f'  <img src="{browsers_url}/track?site_id={site_id}" referrerpolicy="no-referrer-when-downgrade" alt="">',
         ]
+        if settings.collector.public_url is None:
+            lines.append(
+                f"{url} is the address on this machine. For pages that others visit, set collector.public_url to the "
+                "one that their browsers reach (FOOTFALL__COLLECTOR__PUBLIC_URL=https://stats.example.com)."
+            )
     lines += ["", "Ctrl-C stops it; nothing accepted is lost."]
     return "\n".join(lines)

@@ -23,11 +23,17 @@ class CollectorSettings(Struct, frozen=True, forbid_unknown_fields=True):
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     max_body_bytes: Annotated[int, Meta(ge=1, le=16 * 1024 * 1024)] = 65_536
     trusted_proxies: list[str] = []
+    public_url: str | None = None
     pixel_url: str | None = None
     only_known_sites: bool = False
     max_age_hours: Annotated[int, Meta(ge=1)] | None = None
     rate_limit_per_minute: Annotated[int, Meta(ge=1)] | None = None
     honour_privacy_signals: bool = False
+
+    @property
+    def browsers_url(self) -> str:
+        """Where browsers reach the collector, without a slash at the end. Unless set, where this machine does."""
+        return self.public_url.rstrip("/") if self.public_url is not None else local_url(self.host, self.port)
 
 
 class QueueSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,6 +114,13 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 def setting_errors(settings: Settings) -> Iterator[tuple[str, str]]:
     """Check what types can't say: the key of each value that is not allowed, and what is."""
     yield from _proxy_errors(settings.collector.trusted_proxies)
+    public_url = settings.collector.public_url
+    if public_url is not None and not _is_base_url(public_url):
+        reason = (
+            "must be the http:// or https:// address of the collector, as in https://stats.example.com or "
+            "https://example.com/footfall, without user, query and fragment"
+        )
+        yield "collector.public_url", reason
     pixel_url = settings.collector.pixel_url
     if pixel_url is not None and not _is_http_url(pixel_url):
         yield "collector.pixel_url", "must be an http:// or https:// address of an image, in ASCII"
@@ -136,6 +149,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def local_url(host: str, port: int) -> str:
+    """The address of a listener, as this machine reaches it."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what listens on all is reached by one
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _proxy_errors(networks: list[str]) -> Iterator[tuple[str, str]]:
@@ -169,3 +188,13 @@ def _is_http_url(text: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def _is_base_url(text: str) -> bool:
+    """Whether a path can be put behind it."""
+    if not _is_http_url(text) or any(mark in text for mark in '?#@"<>\\'):
+        return False
+    try:
+        return urlsplit(text).port != 0
+    except ValueError:
+        return False

@@ -1,5 +1,6 @@
 """The `footfall` command: what it says to somebody who is new to it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -41,6 +42,38 @@ def test_every_command_explains_itself(command: str) -> None:
     assert shown.startswith(f"Usage: footfall {command}")
     assert "Read settings from FILE" in shown
     assert shown.count(".") > 2
+
+
+@pytest.mark.parametrize(
+    ("host", "public_url", "address"),
+    [
+        (None, None, "http://127.0.0.1:8000"),
+        ("0.0.0.0", None, "http://127.0.0.1:8000"),
+        ("::", None, "http://[::1]:8000"),
+        ("192.0.2.1", None, "http://192.0.2.1:8000"),
+        ("0.0.0.0", "https://stats.example", "https://stats.example"),
+        (None, "https://stats.example/footfall/", "https://stats.example/footfall"),
+    ],
+)
+def test_the_snippet_has_the_address_that_browsers_reach(
+    monkeypatch: pytest.MonkeyPatch, host: str | None, public_url: str | None, address: str
+) -> None:
+    """Where it is not known, the start says so, and which setting to change."""
+
+    def run(_settings: object, _roles: object, *, on_ready: Callable[[], None]) -> int:
+        on_ready()
+        return 0
+
+    monkeypatch.setattr("footfall.cli.service.run", run)
+    for key, value in (("HOST", host), ("PUBLIC_URL", public_url)):
+        if value is not None:
+            monkeypatch.setenv(f"FOOTFALL__COLLECTOR__{key}", value)
+
+    shown = call("run", "collector").output
+
+    assert f'<script defer src="{address}/script.js"' in shown
+    assert f'<img src="{address}/track?site_id=my-site"' in shown
+    assert (public_url is None) == ("set collector.public_url" in shown)
 
 
 def test_the_line_that_is_shown_can_be_imported(place: Path) -> None:

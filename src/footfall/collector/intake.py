@@ -77,6 +77,7 @@ class _Job:
         entries: hits and events, in the order of their arrival.
         done: callbacks that acknowledge events.
         images: callbacks that serve images which have to wait.
+        images_due: the loop's time at which they are served in any case.
         refused: how many were not recorded, by reason.
         free: how many bytes may still be added.
         free_share: the part of the queue's room that is left after the commit. None if nothing was added, or if the
@@ -84,12 +85,13 @@ class _Job:
         held: bytes by sender.
     """
 
-    __slots__ = ("done", "entries", "free", "free_share", "held", "images", "refused")
+    __slots__ = ("done", "entries", "free", "free_share", "held", "images", "images_due", "refused")
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.done: list[Done] = []
         self.images: list[Done] = []
+        self.images_due = 0.0
         self.refused: Counter[str] = Counter()
         self.free = MAX_WAITING_BYTES
         self.held: dict[str | None, int] = {}
@@ -117,6 +119,7 @@ class Intake:
         self._committing: _Job | None = None
         self.is_behind = False
         self._alarm: asyncio.TimerHandle | None = None
+        self._images_alarm: asyncio.TimerHandle | None = None
         self._on_room: Callable[[], None] | None = None
         self._timer: asyncio.Handle | None = None
         self._timer_at = 0.0
@@ -155,6 +158,8 @@ class Intake:
         waiting = self._waiting
         waiting.entries.append(hit)
         if done is not None:
+            if not waiting.images:
+                waiting.images_due = self._loop.time() + GIVE_UP_S
             waiting.images.append(done)
         # A refusal may have set a timer that is too late for a hit.
         if self._committing is None and (self._timer is None or self._timer_at > HIT_WAIT_S):
@@ -228,6 +233,8 @@ class Intake:
         self._committing = job
         self.is_behind = job.free < MAX_WAITING_BYTES // 2  # a commit of this size takes long
         self._alarm = self._loop.call_later(BEHIND_S, self._fall_behind)
+        if job.images:  # they may have waited for the commit before, too
+            self._images_alarm = self._loop.call_at(job.images_due, self._serve_images)
         self._renew()
         reach(Failpoint.INTAKE_TAKEN)
         self._jobs.put(job)
@@ -244,10 +251,13 @@ class Intake:
         self._alarm = self._loop.call_later(GIVE_UP_S - BEHIND_S, self._give_up)
 
     def _give_up(self) -> None:
-        """Refuse what waits, and serve the images of the commit under way: whether it succeeds is not known yet."""
-        assert self._committing is not None
+        """Refuse what waits. The events of the commit under way wait on, because nobody knows yet if it succeeds."""
         self._alarm = None
         self._refuse_all(f"the disk has not finished a commit in {GIVE_UP_S:.0f} s")
+
+    def _serve_images(self) -> None:
+        """Serve the images of the commit under way: no visitor's page waits longer, whether or not it succeeds."""
+        assert self._committing is not None
         images, self._committing.images = self._committing.images, []
         for done in images:
             done(Outcome.UNKNOWN)
@@ -285,6 +295,9 @@ class Intake:
         self.is_behind = False
         if self._alarm is not None:
             self._alarm.cancel()
+        if self._images_alarm is not None:
+            self._images_alarm.cancel()
+            self._images_alarm = None
         if error is None:
             self._recover()
             if job.free_share is not None:

@@ -69,6 +69,7 @@ def work(
                     status=status,
                     sites=settings.sites,
                     time_zone=settings.reporting.time_zone,
+                    public_url=settings.collector.public_url,
                 )
                 serve(lifeline, app, listener)
         lifeline.stop.wait()

@@ -39,6 +39,7 @@ def build_app(
     status: ServiceStatus,
     sites: Mapping[str, SiteSettings] | None = None,
     time_zone: str = "UTC",
+    public_url: str | None = None,
     wait_s: float = LIMIT_S,
 ) -> Starlette:
     """The API with everything.
@@ -49,6 +50,7 @@ def build_app(
         status: answers for the state of the service.
         sites: what the settings say about each site.
         time_zone: whose days the reports of other sites have.
+        public_url: where browsers reach the collector, if that is set.
         wait_s: how many seconds a request may wait until others are done.
 
     Raises:
@@ -56,7 +58,7 @@ def build_app(
     """
     desk = Desk(wait_s)
     queries = endpoints.routes(reports, Sites(sites or {}, time_zone), desk)
-    return _app([_stats(reports, desk), *queries, *_status_routes(status), *_documentation()], access)
+    return _app([_stats(reports, desk), *queries, *_status_routes(status), *_documentation(public_url)], access)
 
 
 def build_monitor(*, access: ReportAccess, status: ServiceStatus) -> Starlette:
@@ -102,13 +104,13 @@ def _json(body: bytes) -> Response:
     return Response(body, media_type="application/json")
 
 
-def _documentation() -> list[Route]:
+def _documentation(public_url: str | None) -> list[Route]:
     """Answers that never change. A Starlette response is an ASGI application, so each is its own endpoint."""
     folder = docs.asset_folder()
     page_headers = {"Content-Security-Policy": docs.CONTENT_SECURITY_POLICY}
     answers = {
         "/": RedirectResponse("/docs", 302),
-        "/openapi.json": _json(msgspec.json.encode(openapi.document())),
+        "/openapi.json": _json(msgspec.json.encode(openapi.document(public_url))),
         "/docs": Response(docs.PAGE, headers=page_headers, media_type="text/html"),
         "/docs/init.js": Response(docs.INIT_SCRIPT, headers=_KEPT, media_type="text/javascript"),
     }

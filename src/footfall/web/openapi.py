@@ -46,8 +46,15 @@ Accounts for every hit and event: once traffic stops, `received` = `written` + `
 It survives restarts."""
 
 
-def document(public_url: str = "http://127.0.0.1:8000") -> Json:
-    """The document, ready for JSON. `public_url` is where browsers reach the collector."""
+def document(public_url: str | None = None) -> Json:
+    """The document, ready for JSON.
+
+    Args:
+        public_url: where browsers reach the collector, if that is set.
+    """
+    servers = [{"url": "/", "description": "Where this page comes from."}]
+    if public_url is not None:
+        servers.append({"url": public_url, "description": "Where browsers reach the collector."})
     return {
         "openapi": "3.1.0",
         "info": {
@@ -56,7 +63,7 @@ def document(public_url: str = "http://127.0.0.1:8000") -> Json:
             "summary": "Self-hosted web analytics that never loses a hit",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "/"}],
+        "servers": servers,
         "tags": [
             {"name": _COLLECTING, "description": "On the collector's port."},
             {"name": _REPORTING, "description": "On the collector's port, or on its own where it runs alone."},
@@ -64,7 +71,7 @@ def document(public_url: str = "http://127.0.0.1:8000") -> Json:
         ],
         "paths": {
             "/track": {"get": _track(), "options": _preflight()},
-            "/event": {"post": _event(public_url), "options": _preflight()},
+            "/event": {"post": _event(public_url or "http://127.0.0.1:8000"), "options": _preflight()},
             "/events": {"post": _events(), "options": _preflight()},
             "/script.js": {"get": _script()},
             "/stats": {"get": _stats()},

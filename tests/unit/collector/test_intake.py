@@ -272,6 +272,30 @@ def test_after_a_while_nobody_waits_any_longer(tmp_path: Path, monkeypatch: pyte
     assert 3 <= refused["queue_unavailable"]
 
 
+def test_an_image_does_not_wait_for_two_slow_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time begins when it comes. So it is served before its own commit, which has begun later, is given up."""
+    monkeypatch.setattr(module, "GIVE_UP_S", 1.0)
+    given_up: list[bool] = []
+
+    async def main(desk: Desk) -> None:
+        loop = asyncio.get_running_loop()
+        await desk.stop_disk()
+        desk.intake.add_hit(
+            Hit(1, None, b"", b""), 100, OTHER, lambda _: given_up.append(desk.intake.trouble is not None)
+        )
+        come = loop.time()
+        await desk.until(lambda: loop.time() > come + 0.1)
+        desk.disk.works.set()  # the first commit ends, and the one with the hit does not
+        desk.disk.works.clear()
+        desk.disk.is_busy.clear()
+        await asyncio.to_thread(desk.disk.is_busy.wait, 30)
+        await desk.until(lambda: bool(given_up))
+
+    run(tmp_path, main)
+    assert [False] == given_up
+    assert 1 in recorded(tmp_path)
+
+
 @pytest.mark.parametrize("flooders", [1, 3])
 def test_the_last_of_the_disk_is_kept_for_those_who_do_not_flood(tmp_path: Path, flooders: int) -> None:
     """However long a flood lasts, it fills no more than a part of the queue, and what others send is recorded."""

@@ -126,6 +126,16 @@ def test_the_problems_look_as_they_are_sent(status: str, example: dict[str, Any]
     assert sent.body() == json.dumps(example, separators=(",", ":")).encode()
 
 
+def test_the_documentation_has_the_address_that_browsers_reach() -> None:
+    """The line to paste, and the list of servers; the page itself still asks where it came from."""
+    public = openapi.document("https://stats.example/footfall")
+
+    assert ["/", "https://stats.example/footfall"] == [server["url"] for server in public["servers"]]
+    line = 'navigator.sendBeacon("https://stats.example/footfall/event", JSON.stringify({site_id:'
+    assert line in public["paths"]["/event"]["post"]["description"]
+    assert ["/"] == [server["url"] for server in DOCUMENT["servers"]]
+
+
 def test_only_data_needs_the_token() -> None:
     """The document names the token where it may be asked for, and nowhere else."""
     guarded = {
