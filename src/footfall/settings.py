@@ -133,6 +133,8 @@ def setting_errors(settings: Settings) -> Iterator[tuple[str, str]]:
     database = settings.database
     if database.url is not None and not (database.url.startswith("duckdb:") or database.is_clickhouse):
         yield "database.url", "must be duckdb:PATH, or clickhouse://user:password@host:8123/database; or left out"
+    if database.is_clickhouse and database.retention_days is not None:
+        yield "database.retention_days", "is for DuckDB; in ClickHouse, give the table events a TTL"
     token = settings.reporting.token
     if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
         yield "reporting.token", "must be ASCII without spaces: it travels in a header"

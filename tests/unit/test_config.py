@@ -586,3 +586,11 @@ def test_a_variable_with_one_underscore_is_told() -> None:
     assert "FOOTFALL_COLLECTOR_PORT" in said
     assert "FOOTFALL__COLLECTOR__PORT" in said
     load(None, {"FOOTFALL_SOMETHING_ELSE": "1"})
+
+
+def test_retention_in_clickhouse_is_refused() -> None:
+    """Nothing would be removed, and nobody would know."""
+    url = "clickhouse://default@127.0.0.1:8123/footfall"
+    said = refusal({variable("database.url"): url, variable("database.retention_days"): "30"})
+    assert "database.retention_days" in said
+    assert "TTL" in said
