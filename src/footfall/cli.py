@@ -39,9 +39,11 @@ log_format_option = click.option(
 
 _LATER = {
     "erase": ("footfall.cli_erase", "erase"),
-    "export": ("footfall.cli_database", "export"),
+    "export": ("footfall.cli_contents", "export"),
     "import": ("footfall.cli_import", "import_"),
+    "query": ("footfall.cli_contents", "query"),
     "rebuild": ("footfall.cli_rebuild", "rebuild"),
+    "snapshot": ("footfall.cli_contents", "snapshot"),
 }
 """Commands whose module is imported when they are called: `serve` must not have DuckDB in a collector's memory."""
 
@@ -90,7 +92,9 @@ def main() -> None:
     footfall config                     show each setting, and where it comes from
     footfall import access.log --site-id my-site
                                         count the visits in an existing access log
-    footfall export events.ndjson.gz    write all events to a file
+    footfall query 'SELECT ...'         ask the database in SQL, while Footfall runs or not
+    footfall export events.parquet      write all events to a file: .csv, .parquet or .ndjson
+    footfall snapshot copy.duckdb       copy the database
     footfall erase --user-id ID         remove a user's events, or a site's, or old ones
     footfall rebuild                    make the database again from what else holds its contents
 

@@ -1,22 +1,22 @@
-"""Exported events: what the database holds, as a text that other programs can read, and that `rebuild` can restore.
+"""Exported events that `footfall rebuild` can restore: `events.ndjson`, and beside it `events.ndjson.rebuild`.
 
-File format: UTF-8, a JSON object a line (NDJSON), compressed where the file's name ends in `.gz`.
+The first is what any program reads: a JSON object a line for each row of `events` (`footfall.database.contents` says
+how its columns are written). The second has what only a rebuild needs, because in the first it would count as an event:
 
-- The first line is a `Header`. It says how many lines of each kind follow, and the database's position in each queue,
-  so that a rebuild resumes exactly there.
-- An `ExportedId` for each event id of the last days, so that an event that is sent again is still known.
-- An object for each row of `events`, with its columns (`footfall.database.schema`). Times are UTC, `visitor` is 32 hex
-  digits.
+- a `Header`: how many lines of each kind there are, and the database's position in each queue, so that a rebuild
+  resumes exactly there;
+- an `ExportedId` for each event id of the last days, so that an event that is sent again is still known.
 
-Salts are not in it, because nobody needs them to read it.
+Salts are in neither, because nobody needs them to read it. A file whose name ends in `.gz` is compressed; the second
+never is.
 
-In format 1 an event also had `received_at`, to the microsecond. It is still read, and rounded as a migration of the
-database rounds it.
+In formats 1 and 2 the lines of both were in one file, the header first. In format 1 an event also had `received_at`, to
+the microsecond. Both are still read, and the times of format 1 rounded as a migration of the database rounds them.
 """
 
 import gzip
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final, NamedTuple, TypeVar, cast
@@ -26,7 +26,9 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from footfall.commands.logfile import LogFile, ReadError
+from footfall.database.contents import EVERYTHING, Contents, Format, Selection
 from footfall.database.enrich import enrich_again
+from footfall.database.restorable import FORMAT, ExportedId, Header, Moment, Number, number_of
 from footfall.database.schema import (
     EVENTS,
     FLAG,
@@ -42,62 +44,31 @@ from footfall.database.schema import (
     Row,
 )
 from footfall.durable.files import replacing
-from footfall.errors import BadUsageError, DamagedFileError, FootfallError
+from footfall.errors import BadUsageError, FootfallError
 from footfall.queue.base import Progress
 from footfall.settings import DatabaseSettings
 
-_FORMAT: Final = 2
-_ROWS: Final = 10_000
-"""Read from the database at a time."""
+RESTORABLE: Final = ".rebuild"
+"""What the name of the second file ends in, after that of the first."""
+_PACKED: Final = ".gz"
+_SUFFIXES: Final = {f".{form}": form for form in Format} | {".jsonl": Format.NDJSON}
 _MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 """Several times what the largest event can come to: `collector.max_body_bytes` is 16 MiB at most."""
 _NULL: Final = Raw(b"null")
-_BITS: Final = 128
-
-Moment = Annotated[datetime, Meta(tz=True)]
-Number = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
-"""A signed number of 128 bits as the hex digits of its two's complement: JSON's numbers are not that precise."""
 
 _Line = TypeVar("_Line", bound=Struct)
 _Value = TypeVar("_Value")
 
 
-class Position(Struct, frozen=True):
-    """How far the database has come in one queue; a `Progress` without what concerns the queue alone."""
-
-    sequence: int
-    written: int
-    skipped: dict[str, int]
-
-
-class Header(Struct, frozen=True):
-    """The first line."""
-
-    footfall_export: int
-    made_at: Moment
-    event_ids: int
-    events: int
-    positions: dict[str, Position]
-
-
-class ExportedId(Struct, frozen=True):
-    """The hash of a site and an event id, and when that event was received, to the second."""
-
-    id: Number
-    seen_at: Moment
-
-
 class _Codec(NamedTuple):
-    """How a kind of column is written as JSON.
+    """How a kind of column is read from JSON.
 
     Attributes:
-        type: what msgspec writes and reads.
-        write: from the database's value.
-        read: back to it.
+        type: what msgspec reads.
+        read: makes the database's value of it.
     """
 
     type: Any
-    write: Callable[[Any], Any]
     read: Callable[[Any], Any]
 
 
@@ -105,37 +76,20 @@ def _as_it_is(value: _Value) -> _Value:
     return value
 
 
-def _utc(time: datetime) -> datetime:
-    return time.replace(tzinfo=UTC)
-
-
 def _naive(time: datetime) -> datetime:
     """As the database has it."""
     return time.astimezone(UTC).replace(tzinfo=None)
 
 
-def _hex(number: int) -> str:
-    return f"{number % (1 << _BITS):0{_BITS // 4}x}"
-
-
-def _signed(digits: str) -> int:
-    number = int(digits, 16)
-    return number - (number >> (_BITS - 1) << _BITS)
-
-
 _CODECS: Final = {
-    MOMENT: _Codec(Moment, _utc, _naive),
-    HASH: _Codec(Number, _hex, _signed),
-    TEXT: _Codec(str, _as_it_is, _as_it_is),
-    LABEL: _Codec(str, _as_it_is, _as_it_is),
-    PERCENT: _Codec(Annotated[int, Meta(ge=0, le=100)], _as_it_is, _as_it_is),
-    MILLISECONDS: _Codec(Annotated[int, Meta(ge=0, lt=1 << 32)], _as_it_is, _as_it_is),
-    FLAG: _Codec(bool, _as_it_is, _as_it_is),
-    JSON: _Codec(
-        Raw,
-        lambda text: _NULL if text is None else Raw(text.encode()),
-        lambda raw: None if raw == _NULL else bytes(raw).decode(),
-    ),
+    MOMENT: _Codec(Moment, _naive),
+    HASH: _Codec(Number, number_of),
+    TEXT: _Codec(str, _as_it_is),
+    LABEL: _Codec(str, _as_it_is),
+    PERCENT: _Codec(Annotated[int, Meta(ge=0, le=100)], _as_it_is),
+    MILLISECONDS: _Codec(Annotated[int, Meta(ge=0, lt=1 << 32)], _as_it_is),
+    FLAG: _Codec(bool, _as_it_is),
+    JSON: _Codec(Raw, lambda raw: None if raw == _NULL else bytes(raw).decode()),
 }
 _COLUMN_CODECS: Final = [_CODECS[column.kind] for column in EVENTS]
 
@@ -160,42 +114,75 @@ def count_events(database: duckdb.DuckDBPyConnection) -> int:
     return int(count)
 
 
-def write_export(
-    database: duckdb.DuckDBPyConnection, path: Path, *, on_progress: Callable[[int], object] = lambda _: None
-) -> int:
-    """Write all events to `path`, which has them all or is as it was; return how many.
-
-    Args:
-        database: nobody writes to it meanwhile.
-        path: the file; one that is there is replaced.
-        on_progress: called now and then with the number of events written since the last call.
+def format_of(path: Path) -> Format:
+    """The format that a file's name says.
 
     Raises:
-        DamagedFileError: the database can't be read.
+        BadUsageError: it says none.
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    is_packed = suffixes[-1:] == [_PACKED]
+    form = _SUFFIXES.get(suffixes[-2 if is_packed else -1]) if len(suffixes) > is_packed else None
+    if form is None:
+        raise BadUsageError(
+            f"{path.name} does not say its format. Name it .csv, .parquet or .ndjson (.csv.gz and .ndjson.gz are "
+            "compressed), or give --format."
+        )
+    if form is Format.PARQUET and is_packed:
+        raise BadUsageError(f"{path.name}: Parquet is compressed as it is. Leave out {_PACKED}.")
+    return form
+
+
+def restorable_path(path: Path) -> Path:
+    """The file that stands beside exported events."""
+    return path.with_name(path.name + RESTORABLE)
+
+
+def write_export(
+    contents: Contents,
+    path: Path,
+    form: Format,
+    selection: Selection = EVERYTHING,
+    *,
+    is_restorable: bool = False,
+    on_progress: Callable[[int], object] = lambda _: None,
+) -> int:
+    """Write events to `path`, which has them all or is as it was; return how many.
+
+    Args:
+        contents: where they are.
+        path: the file; one that is there is replaced.
+        form: how they are written.
+        selection: which.
+        is_restorable: write the second file, too; all events are written then, as NDJSON.
+        on_progress: called now and then with the bytes that were written since the last call.
+
+    Raises:
+        TimeoutError, OSError, FootfallError: as `Contents`.
         FootfallError: the file can't be written.
     """
-    encoder = msgspec.json.Encoder()
-    try:
-        header = _header_of(database)
-        with _written(path) as file:
-            file.write(encoder.encode(header) + b"\n")
-            for ids in _chunks(database, "SELECT id, seen_at FROM event_ids"):
-                file.write(encoder.encode_lines([ExportedId(_hex(id_), _utc(seen_at)) for id_, seen_at in ids]))
-            for rows in _chunks(database, f"SELECT {', '.join(NAMES)} FROM events"):
-                file.write(encoder.encode_lines([_event_of(row) for row in rows]))
-                on_progress(len(rows))
-    except duckdb.Error as error:
-        raise DamagedFileError(f"the database can't be read: {error}") from error
-    except OSError as error:
-        raise FootfallError(f"{path} can't be written: {error.strerror or error}.") from error
-    return header.events
+    with contents.export(selection, form, is_restorable=is_restorable) as exported, ExitStack() as files:
+        parts = _read(exported.parts)
+        if is_restorable:
+            parts = _rest_after(parts, files.enter_context(_written(restorable_path(path))))
+        file = files.enter_context(_written(path))
+        for part in parts:
+            file.write(part)
+            on_progress(len(part))
+        if is_restorable:
+            # The one of an older export is gone before the events are others, so the two always belong together.
+            restorable_path(path).unlink(missing_ok=True)
+    return exported.events
 
 
 class Export:
-    """A file that `write_export` wrote; its parts are read in the order in which they stand here.
+    """Exported events that can be restored; the parts are read in the order in which they stand here.
+
+    Args:
+        file: the events; what stands beside it (`RESTORABLE`) is opened when it is needed.
 
     Attributes:
-        header: its first line.
+        header: says what there is.
 
     Raises:
         BadUsageError: the file is not an export, or not whole. The methods raise this, too.
@@ -203,14 +190,17 @@ class Export:
 
     def __init__(self, file: LogFile) -> None:
         self._file = file
-        self._line = 0
-        try:
-            self.header = self._read(Header)
-        except BadUsageError:
-            raise BadUsageError(f"{file.path} is not an export of Footfall's.") from None
-        if not 1 <= self.header.footfall_export <= _FORMAT:
+        self._lines = _Lines(file)
+        self._beside = None if self._lines.are_led_by(Header) else restorable_path(file.path)
+        if self._beside is None:
+            self.header = self._lines.read(Header)
+        else:
+            self._check_is_event()
+            with self._opened_beside(self._beside) as lines:
+                self.header = lines.read(Header)
+        if not 1 <= self.header.footfall_export <= FORMAT:
             raise BadUsageError(
-                f"{file.path} has format {self.header.footfall_export}; this Footfall reads formats 1 to {_FORMAT}."
+                f"{file.path} has format {self.header.footfall_export}; this Footfall reads formats 1 to {FORMAT}."
             )
 
     def consumed(self) -> int:
@@ -226,9 +216,13 @@ class Export:
 
     def event_ids(self) -> Iterator[tuple[int, datetime]]:
         """The rows of the table `event_ids`."""
-        for _ in range(self.header.event_ids):
-            line = self._read(ExportedId)
-            yield _signed(line.id), _naive(line.seen_at).replace(microsecond=0)
+        if self._beside is None:
+            yield from self._ids_of(self._lines)
+            return
+        with self._opened_beside(self._beside) as lines:
+            lines.read(Header)
+            yield from self._ids_of(lines)
+            lines.end("its last event id")
 
     def rows(self, *, settings: DatabaseSettings = DatabaseSettings()) -> Iterator[Row]:
         """The rows of the table `events`, by the present rules as far as an export tells what they ask for.
@@ -238,57 +232,107 @@ class Export:
         """
         shape = _FirstExportedEvent if self.header.footfall_export == 1 else _ExportedEvent
         for _ in range(self.header.events):
-            yield _row_of(self._read(shape), settings=settings)
-        if self._next():
-            raise BadUsageError(f"{self._file.path} goes on after its last event, with line {self._line}.")
+            yield _row_of(self._lines.read(shape), settings=settings)
+        self._lines.end("its last event")
 
-    def _read(self, shape: type[_Line]) -> _Line:
-        line = self._next()
+    def _ids_of(self, lines: "_Lines") -> Iterator[tuple[int, datetime]]:
+        for _ in range(self.header.event_ids):
+            line = lines.read(ExportedId)
+            yield number_of(line.id), _naive(line.seen_at).replace(microsecond=0)
+
+    def _check_is_event(self) -> None:
+        if not self._lines.are_led_by(_ExportedEvent) and not self._lines.are_over():
+            raise BadUsageError(f"{self._file.path} is not an export of Footfall's.")
+
+    @contextmanager
+    def _opened_beside(self, path: Path) -> Iterator["_Lines"]:
+        if not path.exists():
+            raise BadUsageError(
+                f"{self._file.path} is not an export of Footfall's that can be restored: {path.name} is not beside "
+                "it, which `footfall export` writes with all events as .ndjson."
+            )
+        with LogFile(path) as file:
+            yield _Lines(file)
+
+
+class _Lines:
+    """Reads a file's lines, each as what it is to be."""
+
+    def __init__(self, file: LogFile) -> None:
+        self._file = file
+        self._number = 0
+        self._ahead: bytes | None = None
+
+    def are_led_by(self, shape: type[Struct]) -> bool:
+        """Whether the next line is such a one."""
+        try:
+            msgspec.json.decode(self._peek(), type=shape)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False
+        return True
+
+    def are_over(self) -> bool:
+        """Whether there is no line any more."""
+        return not self._peek()
+
+    def read(self, shape: type[_Line]) -> _Line:
+        """The next line."""
+        line = self._peek()
+        self._ahead = None
+        self._number += 1
         if not line.endswith(b"\n"):
-            raise BadUsageError(f"{self._file.path} is not whole: it ends in line {self._line}.")
+            raise BadUsageError(f"{self._file.path} is not whole: it ends in line {self._number}.")
         try:
             return msgspec.json.decode(line, type=shape)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BadUsageError(f"{self._file.path}, line {self._line}: {error}.") from error
+            raise BadUsageError(f"{self._file.path}, line {self._number}: {error}.") from error
 
-    def _next(self) -> bytes:
-        self._line += 1
-        try:
-            return self._file.read_line(_MAX_LINE_BYTES)
-        except ReadError as error:
-            raise BadUsageError(f"{self._file.path} can't be read past line {self._line - 1}: {error}.") from error
+    def end(self, last: str) -> None:
+        """Refuse what comes after the last line."""
+        if not self.are_over():
+            raise BadUsageError(f"{self._file.path} goes on after {last}, with line {self._number + 1}.")
 
-
-def _header_of(database: duckdb.DuckDBPyConnection) -> Header:
-    [(event_ids,)] = database.execute("SELECT count(*) FROM event_ids").fetchall()
-    positions = {
-        source: Position(sequence, written, msgspec.json.decode(skipped, type=dict[str, int]))
-        for source, sequence, written, skipped in database.execute(
-            "SELECT source, sequence, written, skipped FROM positions ORDER BY source"
-        ).fetchall()
-    }
-    return Header(_FORMAT, datetime.now(UTC), event_ids, count_events(database), positions)
+    def _peek(self) -> bytes:
+        if self._ahead is None:
+            try:
+                self._ahead = self._file.read_line(_MAX_LINE_BYTES)
+            except ReadError as error:
+                raise BadUsageError(f"{self._file.path} can't be read past line {self._number}: {error}.") from error
+        return self._ahead
 
 
-def _chunks(database: duckdb.DuckDBPyConnection, query: str) -> Iterator[list[tuple[Any, ...]]]:
-    database.execute(query)
-    while rows := database.fetchmany(_ROWS):
-        yield rows
+def _rest_after(parts: Iterator[bytes], second: BinaryIO) -> Iterator[bytes]:
+    """Write the lines that a rebuild needs to the second file; the events are what is left."""
+    header = next(parts)
+    second.write(header)
+    left = msgspec.json.decode(header, type=Header).event_ids
+    while left > 0:
+        part = next(parts)
+        second.write(part)
+        left -= part.count(b"\n")
+    return parts
 
 
 @contextmanager
 def _written(path: Path) -> Iterator[BinaryIO]:
-    """What is written here is packed where the name says so, and takes the place of `path` once it is whole."""
-    with replacing(path) as file:
-        if path.suffix == ".gz":
-            with gzip.GzipFile(path.stem, "wb", fileobj=file) as packed:
-                yield cast(BinaryIO, packed)
-        else:
-            yield file
+    """What is written here is compressed where the name says so, and takes the place of `path` once it is whole."""
+    try:
+        with replacing(path) as file:
+            if path.suffix == _PACKED:
+                with gzip.GzipFile(path.stem, "wb", fileobj=file) as packed:
+                    yield cast(BinaryIO, packed)
+            else:
+                yield file
+    except OSError as error:
+        raise FootfallError(f"{path} can't be written: {error.strerror or error}.") from error
 
 
-def _event_of(row: Sequence[Any]) -> Struct:
-    return _ExportedEvent(*(codec.write(value) for codec, value in zip(_COLUMN_CODECS, row, strict=True)))
+def _read(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """The parts; if they can't be read, that is no error of the file that they are written to."""
+    try:
+        yield from parts
+    except OSError as error:
+        raise FootfallError(f"The export was given up: {error}.") from error
 
 
 def _row_of(event: Struct, *, settings: DatabaseSettings) -> Row:

@@ -3,6 +3,7 @@
 import socket
 from contextlib import closing
 
+from footfall.database.duckdb.channel import ContentsServer
 from footfall.database.duckdb.file import open_repaired, quarantine_database
 from footfall.database.duckdb.reader import DuckdbReports
 from footfall.database.duckdb.writer import DuckdbSink
@@ -33,7 +34,10 @@ def run(
     find_place = open_places(settings.geo.database) if PROCESSOR in roles else nowhere
     with lock(settings, DATABASE_LOCK, purpose="the database"):
         try:
-            with closing(open_repaired(settings.database_path)) as connection:
+            with (
+                closing(open_repaired(settings.database_path)) as connection,
+                closing(ContentsServer(settings.data_path, connection, settings.database_path)),
+            ):
 
                 def open_sink() -> DuckdbSink:
                     return DuckdbSink(

@@ -13,7 +13,9 @@ from click.testing import CliRunner, Result
 
 from footfall.cli import main
 from footfall.commands.export import write_export
+from footfall.database.contents import Format
 from footfall.database.duckdb import removal
+from footfall.database.duckdb.contents import DuckdbContents
 from footfall.database.duckdb.file import log_of, open_database
 from footfall.database.duckdb.writer import DuckdbSink
 from footfall.database.erasure import FILE_NAME as ERASURES
@@ -221,7 +223,7 @@ def test_an_export_brings_nothing_back(place: Place, tmp_path: Path) -> None:
     place.receive(event("/a"), event("/b", site="blog"))
     place.process()
     with closing(open_database(place.database, read_only=True)) as database:
-        write_export(database, tmp_path / "export")
+        write_export(DuckdbContents(database), tmp_path / "export", Format.NDJSON, is_restorable=True)
     erase("--site-id", "shop", "--yes")
 
     result = run("rebuild", "--events", "export")

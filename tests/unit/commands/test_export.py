@@ -3,7 +3,7 @@
 import gzip
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,8 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footfall.commands.export import Export, write_export
+from footfall.commands.export import Export, restorable_path
+from footfall.commands.export import write_export as write_exported
 from footfall.commands.logfile import LogFile
+from footfall.database.contents import Format
+from footfall.database.duckdb.contents import DuckdbContents
 from footfall.database.duckdb.file import open_database
 from footfall.database.duckdb.writer import DuckdbSink
 from footfall.database.schema import NAMES
@@ -59,6 +62,13 @@ def database(tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
+def write_export(
+    database: duckdb.DuckDBPyConnection, path: Path, *, on_progress: Callable[[int], object] = lambda _: None
+) -> int:
+    """All events, and what a rebuild needs."""
+    return write_exported(DuckdbContents(database), path, Format.NDJSON, is_restorable=True, on_progress=on_progress)
+
+
 def documents(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1]]
 
@@ -71,14 +81,15 @@ def rows_of(path: Path) -> list[tuple[Any, ...]]:
 
 
 def test_an_export_is_text_that_others_can_read(database: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """A JSON object a line; the first tells what follows."""
+    """A JSON object a line for each event, and nothing else; what a rebuild needs is beside it."""
     assert 2 == write_export(database, path)
 
-    header, event_id, hit, event = documents(path)
+    hit, event = documents(path)
+    header, event_id = documents(restorable_path(path))
     made_at = header.pop("made_at")
     assert datetime.now(UTC) >= datetime.fromisoformat(made_at)
     assert {
-        "footfall_export": 2,
+        "footfall_export": 3,
         "event_ids": 1,
         "events": 2,
         "positions": {"a": {"sequence": 7, "written": 2, "skipped": {"no_site": 1}}},
@@ -86,7 +97,7 @@ def test_an_export_is_text_that_others_can_read(database: duckdb.DuckDBPyConnect
     assert "2025-11-12T12:00:00Z" == event_id["seen_at"]
     assert 32 == len(hit.pop("visitor"))
     assert {
-        "time": "2025-11-12T12:00:00Z",
+        "time": "2025-11-12T12:00:00.000000Z",
         "site_id": "blog.example",
         "event_type": "page_view",
         "path": "/a",
@@ -104,7 +115,7 @@ def test_an_export_is_text_that_others_can_read(database: duckdb.DuckDBPyConnect
         **dict.fromkeys(("os_version", "bot", "screen", "language", "country", "region", "city", "click_id")),
         **dict.fromkeys(("scroll_depth", "engaged_ms", "is_interactive")),
     } == hit
-    assert ("0001-01-01T00:00:00Z", "Google", {"plan": "free", "x": 1.5, "none": None}) == (
+    assert ("0001-01-01T00:00:00.000000Z", "Google", {"plan": "free", "x": 1.5, "none": None}) == (
         event["time"],
         event["source"],
         event["props"],
@@ -148,11 +159,11 @@ def test_an_empty_database_can_be_exported(tmp_path: Path, path: Path) -> None:
     assert [] == rows_of(path)
 
 
-def test_progress_counts_the_events(database: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """All of them in the end."""
+def test_progress_counts_the_bytes(database: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """All bytes of them in the end."""
     steps: list[int] = []
     write_export(database, path, on_progress=steps.append)
-    assert 2 == sum(steps)
+    assert path.stat().st_size == sum(steps)
 
 
 # Writing.
@@ -190,7 +201,7 @@ def test_what_is_no_file_is_not_replaced_by_one(database: duckdb.DuckDBPyConnect
 
 def test_a_place_that_is_not_there_is_named(database: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     """Nothing is made."""
-    with pytest.raises(FootfallError, match=r"missing/events can't be written: No such file or directory\."):
+    with pytest.raises(FootfallError, match=r"missing/events\.rebuild can't be written: No such file or directory\."):
         write_export(database, tmp_path / "missing" / "events")
 
 
@@ -218,9 +229,7 @@ def write_lines(path: Path, *lines: dict[str, Any]) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\n", b"{}\n", b"[]\n", b"203.0.113.7 - -\n", b"\xff\n", b'{"footfall_export":']
-)
+@pytest.mark.parametrize("content", [b"\n", b"{}\n", b"[]\n", b"203.0.113.7 - -\n", b"\xff\n", b'{"footfall_export":'])
 def test_what_is_no_export_is_refused(path: Path, content: bytes) -> None:
     """Before anything is made of it."""
     path.write_bytes(content)
@@ -230,8 +239,8 @@ def test_what_is_no_export_is_refused(path: Path, content: bytes) -> None:
 
 def test_another_format_is_refused(path: Path) -> None:
     """A newer Footfall may have written it."""
-    write_lines(path, {**HEADER, "footfall_export": 3})
-    with LogFile(path) as file, pytest.raises(BadUsageError, match=r"has format 3; this Footfall reads formats 1 to 2"):
+    write_lines(path, {**HEADER, "footfall_export": 4})
+    with LogFile(path) as file, pytest.raises(BadUsageError, match=r"has format 4; this Footfall reads formats 1 to 3"):
         Export(file)
 
 
@@ -286,7 +295,7 @@ def test_an_export_must_be_whole(database: duckdb.DuckDBPyConnection, path: Path
             rows_of(path)
 
     path.write_bytes(content + b"\n")
-    with pytest.raises(BadUsageError, match=r"goes on after its last event, with line 5\."):
+    with pytest.raises(BadUsageError, match=r"goes on after its last event, with line 3\."):
         rows_of(path)
 
 
@@ -296,5 +305,5 @@ def test_a_packed_export_must_be_whole(database: duckdb.DuckDBPyConnection, tmp_
     write_export(database, path)
     lines = gzip.decompress(path.read_bytes())
     path.write_bytes(gzip.compress(lines.replace(b'"my-site"', b'"%s"' % os.urandom(200_000).hex().encode()))[:-9_000])
-    with pytest.raises(BadUsageError, match=r"gz can't be read past line 3"):
+    with pytest.raises(BadUsageError, match=r"gz can't be read past line 1"):
         rows_of(path)

@@ -19,6 +19,8 @@ from footfall.database.clickhouse.open import open_clickhouse
 from footfall.database.clickhouse.server import ClickhouseDatabase
 from footfall.database.clickhouse.url import parse_url
 from footfall.database.clickhouse.writer import ClickhouseSink
+from footfall.database.contents import Format
+from footfall.database.duckdb.contents import DuckdbContents as Exporter
 from footfall.database.duckdb.file import open_database
 from footfall.database.duckdb.writer import DuckdbSink
 from footfall.database.schema import Row
@@ -221,7 +223,7 @@ def exported(place: Place, tmp_path: Path) -> Iterator[Callable[[], ExportConten
     """Opens what DuckDB has of three batches, exported."""
     place.write_duckdb(BATCHES[:3])
     with closing(open_database(place.duckdb)) as database:
-        write_export(database, tmp_path / "events.ndjson.gz")
+        write_export(Exporter(database), tmp_path / "events.ndjson.gz", Format.NDJSON, is_restorable=True)
     with ExitStack() as files:
         yield lambda: ExportContents(Export(files.enter_context(LogFile(tmp_path / "events.ndjson.gz"))), 1)
 

@@ -25,6 +25,8 @@ from footfall.commands.rebuild.account import NOT_REBUILT
 from footfall.commands.rebuild.contents import ExportContents
 from footfall.commands.rebuild.logs import find_logs
 from footfall.commands.rebuild.run import Logs, RebuildReport, rebuild
+from footfall.database.contents import Format
+from footfall.database.duckdb.contents import DuckdbContents
 from footfall.database.duckdb.file import log_of, open_database
 from footfall.database.duckdb.writer import DuckdbSink
 from footfall.database.erasure import LOG_SOURCE
@@ -130,7 +132,7 @@ class Site:
 
     def export(self, path: Path) -> None:
         with closing(open_database(self.database, read_only=True)) as database:
-            write_export(database, path)
+            write_export(DuckdbContents(database), path, Format.NDJSON, is_restorable=True)
 
     def rebuild_from(self, path: Path, **kwargs: Any) -> RebuildReport:
         with LogFile(path) as file:
@@ -800,7 +802,7 @@ def test_a_torn_export_leaves_the_old_database(site: Site, tmp_path: Path) -> No
     os.truncate(tmp_path / "export", (tmp_path / "export").stat().st_size - 1)
     before = site.database.read_bytes()
 
-    with pytest.raises(BadUsageError, match=r"export is not whole: it ends in line 3"):
+    with pytest.raises(BadUsageError, match=r"export is not whole: it ends in line 2"):
         site.rebuild_from(tmp_path / "export")
 
     assert before == site.database.read_bytes()

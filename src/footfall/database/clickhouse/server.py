@@ -11,16 +11,19 @@ rows, and drops whatever comes with it, for good. `insert_once` finds such a *de
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property
-from typing import Any, Final, TypeVar
+from io import RawIOBase
+from typing import Any, Final, TypeVar, cast
 
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from clickhouse_connect.driver.external import ExternalData
+from urllib3.exceptions import HTTPError
 
 from footfall.database.clickhouse.ddl import TABLES, Ddl
 from footfall.database.clickhouse.url import ClickhouseUrl
+from footfall.database.contents import SqlError
 from footfall.errors import FootfallError
 
 _PLAIN: Final = {"MergeTree", "ReplacingMergeTree"}
@@ -28,6 +31,7 @@ _PLAIN: Final = {"MergeTree", "ReplacingMergeTree"}
 _MAX_DEAD: Final = 100
 """More dead tokens there will not be in one place: each takes a failure within a tenth of a millisecond. And rows that
 something hides would else be added without end."""
+_PART_BYTES: Final = 256 * 1024
 _CONNECT_S: Final = 5
 _ANSWER_S: Final = 60
 """After this a server that says nothing counts as away; what it was told to do may still happen."""
@@ -171,6 +175,38 @@ class ClickhouseDatabase:
             for block in blocks:
                 yield from block
 
+    @contextmanager
+    def streamed(
+        self,
+        query: str,
+        parameters: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        form: str,
+        *,
+        is_typed: bool = False,
+    ) -> Iterator[Iterator[bytes]]:
+        """What a query gives, in one of ClickHouse's formats, as it arrives.
+
+        Args:
+            query: as in `query`, like `parameters` and `settings`.
+            parameters: see there.
+            settings: see there.
+            form: the format's name.
+            is_typed: a person has typed the query, so what is wrong with it is theirs to mend. Tables that it names
+                without a database are those of this one.
+
+        Raises:
+            SqlError: such a query is wrong, or may not be run.
+        """
+        with self._naming_errors(is_typed=is_typed):
+            self._client.database = self.name if is_typed else None
+            stream = cast(
+                RawIOBase,
+                self._client.raw_stream(query, dict(parameters), dict(settings), form, use_database=is_typed),
+            )
+            with closing(stream):
+                yield iter(lambda: stream.read(_PART_BYTES) or b"", b"")
+
     def run(
         self,
         statement: str,
@@ -247,11 +283,15 @@ class ClickhouseDatabase:
         self._client.close()
 
     @contextmanager
-    def _naming_errors(self) -> Iterator[None]:
+    def _naming_errors(self, *, is_typed: bool = False) -> Iterator[None]:
         try:
             yield
+        except HTTPError as error:
+            raise OSError(f"the connection to ClickHouse on {self.place} broke: {error}") from error
         except ClickHouseError as error:
             code = getattr(error, "code", None)
+            if is_typed and code is not None and code not in _TOO_MUCH | {_AUTHENTICATION_FAILED}:
+                raise SqlError(_text(error)) from None
             if reason := _WRONG_SET_UP.get(code or 0):
                 raise FootfallError(
                     f"database.url: {reason} (user {self._url.user}, database {self._url.database} on "

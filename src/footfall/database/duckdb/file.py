@@ -27,6 +27,8 @@ from footfall.durable.sync import sync
 from footfall.errors import AlreadyInUseError, DamagedFileError, FootfallError, UnreadableFileError
 
 _MEMORY_LIMIT: Final = "512MB"
+_SPILL_LIMIT: Final = "2GB"
+"""On disk, for what a query can't hold in memory."""
 _MAKING: Final = ".making"
 _UNREADABLE: Final = ("Corrupt database file", "Could not read enough bytes", "not a valid DuckDB database file")
 """What it says when the file is not what was written."""
@@ -58,6 +60,7 @@ def open_database(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConn
             _make(path.resolve())
         for file in (path, log_of(path)):
             secure_file(file)
+        shutil.rmtree(outlet_of(path.resolve()), ignore_errors=True)  # what a process that was killed left there
         connection = _connect(path, read_only=read_only)
     except duckdb.Error as error:
         raise _refusal(path, error) from error
@@ -126,6 +129,19 @@ def log_of(path: Path) -> Path:
     return path.with_name(path.name + ".wal")
 
 
+def path_of(connection: duckdb.DuckDBPyConnection) -> Path:
+    """The file that a connection works on, whatever else is attached to it."""
+    [(path,)] = connection.execute(
+        "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
+    ).fetchall()
+    return Path(path)
+
+
+def outlet_of(path: Path) -> Path:
+    """The directory, there only when needed, through which exports and copies of a database leave it."""
+    return path.with_name(path.name + ".out")
+
+
 def is_unreadable(error: duckdb.Error) -> bool:
     """Whether the disk did not give back what was written; DuckDB says it only in words."""
     return any(sign in str(error) for sign in _UNREADABLE)
@@ -136,7 +152,7 @@ def first_line(error: duckdb.Error) -> str:
 
 
 def _connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(
+    connection = duckdb.connect(
         path,
         read_only=read_only,
         config={
@@ -145,11 +161,16 @@ def _connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnectio
             "threads": max(1, (os.cpu_count() or 1) - 1),
             # Never reached: see the module's docstring.
             "checkpoint_threshold": "1TB",
-            "enable_external_access": False,
+            "max_temp_directory_size": _SPILL_LIMIT,
+            "python_enable_replacements": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         },
     )
+    outlet = str(outlet_of(path.resolve())).replace("'", "''")
+    connection.execute(f"SET GLOBAL allowed_directories = ['{outlet}/']")
+    connection.execute("SET GLOBAL enable_external_access = false")
+    return connection
 
 
 def _make(path: Path) -> None:

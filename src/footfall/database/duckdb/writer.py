@@ -15,14 +15,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 import duckdb
 import msgspec
 
 from footfall.database.duckdb.event_ids import EventIds
-from footfall.database.duckdb.file import first_line, is_unreadable, log_of
+from footfall.database.duckdb.file import first_line, is_unreadable, log_of, path_of
 from footfall.database.duckdb.removal import REMOVED_ROWS, erasures_in, remove_erased, remove_old
 from footfall.database.duckdb.salts import DuckdbSalts
 from footfall.database.erasure import Erasure, ErasureFile, Keeping, oldest_kept
@@ -84,7 +83,7 @@ class DuckdbSink:
         self._settings = settings
         self._find_place = find_place
         self._steadiness = Steadiness(monotonic)
-        self._path = _path_of(self._db)
+        self._path = path_of(self._db)
         self._salts = DuckdbSalts(self._db, self._now)
         self._event_ids = EventIds(self._db)
         self._positions: dict[str, Progress] = {}
@@ -280,8 +279,3 @@ class DuckdbSink:
             if isinstance(error, _TRY_AGAIN):
                 raise OSError(f"{self._path} can't be written now: {first_line(error)}") from error
             raise DamagedFileError(f"{self._path} can't be used any more: {first_line(error)}. Start again.") from error
-
-
-def _path_of(db: duckdb.DuckDBPyConnection) -> Path:
-    [(path,)] = db.execute("SELECT path FROM duckdb_databases() WHERE NOT internal").fetchall()
-    return Path(path)
