@@ -1,4 +1,4 @@
-"""Public clients of Plausible's Stats API, unmodified, against `footfall serve`."""
+"""Plausible's Stats API of `footfall serve`: a public client as it is, and requests of each documented kind."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import pytest
 
 from harness import ANSWER_S, Footfall, eventually
@@ -94,3 +95,151 @@ def test_npm_plausible_works_as_it_is(footfall: Footfall) -> None:
         "stranger": "The token is not the one in reporting.token.",
     } == {name: answer for name, answer in answers.items() if name != "refused"}
     assert answers["refused"].startswith('property: Invalid dimension "visit:colour"')
+
+
+TEXTS = {"type": "array", "items": {"type": "string"}}
+MOMENTS = {"type": "array", "items": {"type": "string", "format": "date-time"}, "minItems": 2, "maxItems": 2}
+ANSWER = {
+    "type": "object",
+    "required": ["results", "meta", "query"],
+    "properties": {
+        "results": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["metrics", "dimensions"],
+                "properties": {"metrics": {"items": {"type": ["number", "null"]}}, "dimensions": TEXTS},
+            },
+        },
+        "meta": {
+            "type": "object",
+            "properties": {
+                "imports_included": {"type": "boolean"},
+                "time_labels": TEXTS,
+                "total_rows": {"type": "integer"},
+            },
+        },
+        "query": {
+            "type": "object",
+            "required": [
+                "site_id",
+                "metrics",
+                "date_range",
+                "filters",
+                "dimensions",
+                "order_by",
+                "include",
+                "pagination",
+            ],
+            "properties": {
+                "site_id": {"type": "string"},
+                "metrics": TEXTS,
+                "date_range": MOMENTS,
+                "filters": {"type": "array"},
+                "dimensions": TEXTS,
+                "order_by": {"type": "array", "items": {"type": "array", "minItems": 2, "maxItems": 2}},
+                "include": {"type": "object"},
+                "pagination": {"required": ["limit", "offset"]},
+            },
+        },
+    },
+}
+"""The public shape of an answer of version 2."""
+
+DAY = ["2025-11-12", "2025-11-12"]
+DOCUMENTED: list[tuple[dict[str, Any], list[list[Any]]]] = [
+    ({"metrics": ["visitors", "pageviews", "events"], "date_range": DAY}, [[2, 3, 3]]),
+    (
+        {"metrics": ["visitors"], "date_range": DAY, "dimensions": ["visit:country", "visit:city"]},
+        [["(not set)"] * 2 + [2]],
+    ),
+    ({"metrics": ["visitors", "events"], "date_range": DAY, "dimensions": ["visit:utm_medium"]}, [["(not set)", 2, 3]]),
+    (
+        {"metrics": ["visitors"], "date_range": ["2025-11-12", "2025-11-13"], "dimensions": ["time:day"]},
+        [["2025-11-12", 2], ["2025-11-13", 1]],
+    ),
+    (
+        {"metrics": ["visitors"], "date_range": DAY, "dimensions": ["time:hour"], "include": {"time_labels": True}},
+        [["2025-11-12 09:00:00", 1], ["2025-11-12 10:00:00", 1]],
+    ),
+    (
+        {
+            "metrics": ["visitors"],
+            "date_range": DAY,
+            "dimensions": ["event:page"],
+            "order_by": [["visitors", "desc"], ["event:page", "asc"]],
+            "pagination": {"limit": 1, "offset": 1},
+            "include": {"total_rows": True},
+        },
+        [["/posts/1", 1]],
+    ),
+    (
+        {"metrics": ["visits", "bounce_rate", "views_per_visit", "visit_duration"], "date_range": DAY},
+        [[2, 50, 1.5, 30]],
+    ),
+    ({"metrics": ["visitors", "percentage"], "date_range": DAY, "dimensions": ["visit:entry_page"]}, [["/", 2, 100.0]]),
+    (
+        {
+            "metrics": ["visitors"],
+            "date_range": DAY,
+            "filters": [["and", [["contains", "event:page", ["posts"]], ["not", ["is", "visit:os", ["GNU/Linux"]]]]]],
+        },
+        [[1]],
+    ),
+    (
+        {"metrics": ["visitors"], "date_range": DAY, "filters": [["has_done", ["is", "event:page", ["/posts/1"]]]]},
+        [[1]],
+    ),
+    ({"metrics": ["visitors"], "date_range": DAY, "filters": [["matches", "event:page", ["^/posts/[0-9]+$"]]]}, [[1]]),
+    (
+        {
+            "metrics": ["visitors"],
+            "date_range": DAY,
+            "filters": [["contains", "event:page", ["POSTS"], {"case_sensitive": False}]],
+        },
+        [[1]],
+    ),
+    (
+        {"metrics": ["visitors", "conversion_rate"], "date_range": DAY, "dimensions": ["event:goal"]},
+        [["Read", 1, 50.0]],
+    ),
+    (
+        {
+            "metrics": ["visitors", "group_conversion_rate"],
+            "date_range": DAY,
+            "dimensions": ["visit:device"],
+            "filters": [["is", "event:goal", ["Read"]]],
+        },
+        [["(not set)", 1, 50.0]],
+    ),
+    (
+        {"metrics": ["visitors"], "date_range": DAY, "dimensions": ["event:props:plan"], "include": {"imports": True}},
+        [["(none)", 2]],
+    ),
+    ({"metrics": ["visitors"], "date_range": "24h"}, [[1]]),
+    ({"metrics": ["pageviews"], "date_range": "all"}, [[5]]),
+    ({"metrics": ["visitors"], "date_range": ["2025-11-12T09:30:30+00:00", "2025-11-12T09:59:59Z"]}, [[1]]),
+]
+"""Requests of each kind that Plausible documents, and the labels and figures of each row."""
+
+
+def test_documented_requests_are_answered(footfall: Footfall) -> None:
+    """In the public shape, with the token as a key, and with the right figures."""
+    sites = {"blog": {"goals": [{"name": "Read", "page": "/posts/*"}]}}
+    footfall.set(FOOTFALL__REPORTING__TOKEN=TOKEN, FOOTFALL__SITES=json.dumps(sites)).start()
+    now = view("eve", "/", datetime.now(UTC).isoformat())
+    httpx.post(f"{footfall.url}/events", json=[*EVENTS, now], timeout=ANSWER_S).raise_for_status()
+    with httpx.Client(base_url=footfall.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=ANSWER_S) as client:
+        eventually(5, lambda: client.get("/stats?site_id=blog").json()["total_views"])
+        answers = [client.post("/api/v2/query", json={"site_id": "blog", **asked}) for asked, _ in DOCUMENTED]
+        for dates in ["day", "7d", "28d", "30d", "91d", "month", "6mo", "12mo", "year"]:
+            asked = {"site_id": "blog", "metrics": ["visitors"], "date_range": dates, "dimensions": ["time"]}
+            answer = client.post("/api/v2/query", json=asked)
+            assert answer.status_code == httpx.codes.OK, answer.text
+            jsonschema.validate(answer.json(), ANSWER)
+
+    assert [200] * len(DOCUMENTED) == [answer.status_code for answer in answers], [answer.text for answer in answers]
+    for answer, (asked, expected) in zip(answers, DOCUMENTED, strict=True):
+        jsonschema.validate(answer.json(), ANSWER)
+        rows = [[*row["dimensions"], *row["metrics"]] for row in answer.json()["results"]]
+        assert (asked, expected) == (asked, rows)

@@ -77,21 +77,36 @@ class Not(Struct, frozen=True):
 
 
 class HasDone(Struct, frozen=True):
-    """Events of visitors who have, in the query's range, an event for which a filter holds.
+    """Events of visitors who have, in the query's range, an event for which a filter holds, and perhaps more after it.
+
+    Attributes:
+        filter: what they have done.
+        then: what they have done after that, in this order. Of events of the same moment, one comes after another if it
+            does not also fit the step before.
 
     Raises:
-        ValueError: the filter has a dimension that is not of events, or a `HasDone` of its own.
+        ValueError: a filter has a dimension that is not of events, or a `HasDone` of its own.
     """
 
     filter: "Filter"
+    then: "tuple[Filter, ...]" = ()
 
     def __post_init__(self) -> None:
-        for leaf in leaves(self.filter):
-            match leaf:
-                case HasDone():
-                    raise ValueError("what a visitor has done can't be asked of what a visitor has done")
-                case Where(dimension) if not is_of_event(dimension):
-                    raise ValueError(f"what a visitor has done is told by dimensions of events, not by {dimension!r}")
+        if any(isinstance(leaf, HasDone) for leaf in self.leaves):
+            raise ValueError("what a visitor has done can't be asked of what a visitor has done")
+        for leaf in self.leaves:
+            if isinstance(leaf, Where) and not is_of_event(leaf.dimension):
+                raise ValueError(f"what a visitor has done is told by dimensions of events, not by {leaf.dimension!r}")
+
+    @property
+    def steps(self) -> "tuple[Filter, ...]":
+        """All that they have done, in its order."""
+        return (self.filter, *self.then)
+
+    @property
+    def leaves(self) -> "Iterator[Where | HasDone]":
+        """The leaves of each step."""
+        return (leaf for step in self.steps for leaf in leaves(step))
 
 
 Filter = Where | All | AnyOf | Not | HasDone
@@ -135,14 +150,16 @@ def dimensions_of(condition: Filter) -> Iterator[str]:
         if isinstance(leaf, Where):
             yield leaf.dimension
         else:
-            yield from dimensions_of(leaf.filter)
+            for step in leaf.steps:
+                yield from dimensions_of(step)
 
 
 def patterns_of(condition: Filter) -> Iterator[str]:
     """The patterns that a filter matches texts with."""
     for leaf in leaves(condition):
         if isinstance(leaf, HasDone):
-            yield from patterns_of(leaf.filter)
+            for step in leaf.steps:
+                yield from patterns_of(step)
         elif leaf.operator is Operator.MATCHES:
             yield from leaf.values
 

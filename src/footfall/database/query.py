@@ -99,7 +99,7 @@ class Query(Struct, frozen=True, kw_only=True):
         if GOAL in self.dimensions and not names:
             raise ValueError(f"the dimension {GOAL!r} needs goals, and the site has none")
         for leaf in leaves(self.filter):
-            inner = leaves(leaf.filter) if isinstance(leaf, HasDone) else (leaf,)
+            inner = leaf.leaves if isinstance(leaf, HasDone) else (leaf,)
             for where in inner:
                 if isinstance(where, Where) and where.dimension == GOAL:
                     for value in where.values:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import time
+from itertools import pairwise
 from typing import Final, assert_never
 
 from footfall.database.channel import CHANNEL_COLUMNS, channel_sql
@@ -178,15 +179,31 @@ class Selection:
                 return self._joined("OR", filters, relation) or "FALSE"
             case Not(filter=inner):
                 return f"(NOT {self._condition(inner, relation)})"
-            case HasDone(filter=inner):
-                done = f"{self._in_range('hits')} AND {self._condition(inner, 'hits')}"
-                return f"({relation}.visitor IN (SELECT hits.visitor FROM hits WHERE {done}))"
+            case HasDone():
+                return f"({relation}.visitor IN ({self._who_has_done(condition)}))"
             case Where(dimension, _, values) if dimension == GOAL:
                 return self._condition(AnyOf(tuple(self._goals[name] for name in values)), relation)
             case Where():
                 return f"({self._compared(condition, self._text(condition.dimension, relation))})"
             case _:
                 assert_never(condition)
+
+    def _who_has_done(self, condition: HasDone) -> str:
+        """The visitors who have, one after the other, events that fit each step."""
+        first, *others = (self._condition(step, "hits") for step in condition.steps)
+        in_range = self._in_range("hits")
+        if not others:
+            return f"SELECT hits.visitor FROM hits WHERE {in_range} AND {first}"
+        # The earliest moment at which a step can be taken leaves the most time for the next.
+        reached = "SELECT hits.visitor AS visitor, min(hits.moment) AS moment FROM hits"
+        found = f"{reached} WHERE {in_range} AND {first} GROUP BY hits.visitor"
+        for before, step in pairwise([first, *others]):
+            comes_after = f"(hits.moment > step.moment OR (hits.moment = step.moment AND NOT {before}))"
+            found = (
+                f"{reached} JOIN ({found}) AS step ON hits.visitor = step.visitor "
+                f"WHERE {in_range} AND {step} AND {comes_after} GROUP BY hits.visitor"
+            )
+        return f"SELECT visitor FROM ({found}) AS reached"
 
     def _joined(self, word: str, filters: Sequence[Filter], relation: str) -> str:
         return f"({f' {word} '.join(self._condition(one, relation) for one in filters)})" if filters else ""

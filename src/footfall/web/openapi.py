@@ -9,9 +9,21 @@ from footfall.collector.protocols.footfall import JSON_TYPES, MAX_EVENTS_BYTES, 
 from footfall.entry import MAX_PATH, MAX_SITE_ID, MAX_USER_ID
 from footfall.problem import FieldError
 from footfall.status.ledger import Ledger
-from footfall.web.openapi_parts import Json, ProblemBody, again_later, parameter, problem, reference, schemas, status
-from footfall.web.query_api import legacy
+from footfall.web.openapi_parts import (
+    Json,
+    ProblemBody,
+    again_later,
+    guarded,
+    parameter,
+    problem,
+    reference,
+    refusals,
+    schemas,
+    status,
+)
 from footfall.web.query_api.answer import Answer
+from footfall.web.query_api.description import query_api_paths
+from footfall.web.query_api.funnel import FunnelAnswer, FunnelRequest
 from footfall.web.query_api.listing import SiteList
 from footfall.web.stats import StatsAnswer, StatsQuery
 
@@ -38,12 +50,23 @@ Records many events, each judged on its own: a JSON array, or one JSON object a 
 queue when the answer comes. Give each an `event_id`, and the whole can be sent again when no answer came."""
 _STATS: Final = """\
 Page views, distinct users and the most viewed pages of a site. Days are UTC. A site never seen gives zeros."""
-_QUERY: Final = """\
-Figures of a site, in the shape of Plausible's Stats API v2, which its clients can use as it is. Bots are left out,
-unless a filter names `visit:bot`. What is unknown, or does not go together, is refused, and the answer names it."""
 _LEDGER: Final = """\
 Accounts for every hit and event: once traffic stops, `received` = `written` + `skipped` + `pending` for each sink.
 It survives restarts."""
+
+
+_SHAPES: Final = (
+    EventBody,
+    Accepted,
+    ManyAccepted,
+    StatsAnswer,
+    Answer,
+    FunnelRequest,
+    FunnelAnswer,
+    SiteList,
+    Ledger,
+    ProblemBody,
+)
 
 
 def document(public_url: str | None = None) -> Json:
@@ -75,14 +98,14 @@ def document(public_url: str | None = None) -> Json:
             "/events": {"post": _events(), "options": _preflight()},
             "/script.js": {"get": _script()},
             "/stats": {"get": _stats()},
-            **_query_api(),
+            **query_api_paths(_REPORTING),
             "/ledger": {"get": _ledger()},
             "/metrics": {"get": _metrics()},
             "/healthz": {"get": _healthz()},
             "/readyz": {"get": _readyz()},
         },
         "components": {
-            "schemas": schemas(EventBody, Accepted, ManyAccepted, StatsAnswer, Answer, SiteList, Ledger, ProblemBody),
+            "schemas": schemas(*_SHAPES),
             "securitySchemes": {
                 "token": {
                     "type": "http",
@@ -239,7 +262,7 @@ def _stats() -> Json:
         "operationId": "stats",
         "summary": "The figures of a site",
         "description": _STATS,
-        "security": _guarded(),
+        "security": guarded(),
         "parameters": [
             parameter(name, schema, schema.pop("description"), required=name in query["required"])
             for name, schema in query["properties"].items()
@@ -249,57 +272,10 @@ def _stats() -> Json:
                 "description": "The figures.",
                 "content": {"application/json": {"schema": reference(StatsAnswer), "example": example}},
             },
-            **_refusals(),
+            **refusals(),
             "422": problem(422, "A parameter is missing or wrong.", FieldError("site_id", "is required")),
             "503": again_later(503, "Too many reports are being made, or this one took too long."),
         },
-    }
-
-
-def _query_api() -> Json:
-    schema = "/api/v2/query/schema.json"
-    example = {"site_id": "site-abc-123", "metrics": ["visitors"], "date_range": "7d", "dimensions": ["visit:source"]}
-    wrong = {
-        **_refusals(),
-        "400": problem(400, "The request is not one that can be answered; `error` says so, too."),
-        "503": again_later(503, "Too many reports are being made, or this one took too long."),
-    }
-
-    def operation(name: str, summary: str, answer: Json, **more: object) -> Json:
-        answers = {"200": {"description": "The answer.", "content": {"application/json": {"schema": answer}}}, **wrong}
-        described = {"tags": [_REPORTING], "operationId": name, "summary": summary, "security": _guarded()}
-        return {**described, **more, "responses": answers}
-
-    def of_legacy(name: str) -> Json:
-        required = {"site_id": "site-abc-123", "property": "event:page"}
-        parameters = [
-            parameter(
-                one,
-                {"type": "string", **({"examples": [required[one]]} if one in required else {})},
-                "As docs/api.md says.",
-                required=one in required,
-            )
-            for one in legacy.PARAMETERS[name]
-        ]
-        answer = {"type": "integer"} if name.startswith("realtime") else {"type": "object"}
-        return operation(name.replace("/", "_"), f"Plausible's Stats API v1: {name}", answer, parameters=parameters)
-
-    content = {"application/json": {"schema": {"type": "object"}, "example": example}}
-    query = operation(
-        "query",
-        "Any figures of a site",
-        reference(Answer),
-        description=_QUERY,
-        externalDocs={"url": schema, "description": "The JSON schema of the body."},
-        requestBody={"required": True, "content": content},
-    )
-    query["responses"]["413"] = problem(413, "The body is too large.")
-    shown = {"200": {"description": "The schema, draft 7.", "content": {"application/schema+json": {}}}}
-    return {
-        "/api/v2/query": {"post": query},
-        schema: {"get": {"tags": [_REPORTING], "summary": "What /api/v2/query takes", "responses": shown}},
-        "/api/v1/sites": {"get": operation("sites", "The sites that there are", reference(SiteList))},
-        **{f"/api/v1/stats/{name}": {"get": of_legacy(name)} for name in legacy.PARAMETERS},
     }
 
 
@@ -311,13 +287,13 @@ def _ledger() -> Json:
         "operationId": "ledger",
         "summary": "Where everything that came in has gone",
         "description": _LEDGER,
-        "security": _guarded(),
+        "security": guarded(),
         "responses": {
             "200": {
                 "description": "The accounts.",
                 "content": {"application/json": {"schema": reference(Ledger), "example": example}},
             },
-            **_refusals(),
+            **refusals(),
         },
     }
 
@@ -327,10 +303,10 @@ def _metrics() -> Json:
         "tags": [_OPERATING],
         "operationId": "metrics",
         "summary": "Metrics for Prometheus",
-        "security": _guarded(),
+        "security": guarded(),
         "responses": {
             "200": {"description": "Prometheus text.", "content": {"text/plain": {"schema": {"type": "string"}}}},
-            **_refusals(),
+            **refusals(),
         },
     }
 
@@ -369,23 +345,6 @@ def _options() -> list[Json]:
 def _for_visitors() -> list[Json]:
     """Without the token, or with it for `ip` and `user_agent`."""
     return [{}, {"token": []}]
-
-
-def _guarded() -> list[Json]:
-    """With the token, or without where none is set."""
-    return [{"token": []}, {}]
-
-
-def _refusals() -> Json:
-    unauthorised = problem(401, "The token is missing or wrong.")
-    unauthorised["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
-    return {
-        "401": unauthorised,
-        "403": problem(
-            403, "No token is set, and the request is not from the user that runs Footfall, on the same machine."
-        ),
-        "429": again_later(429, "This address asks for too many reports, or has tried too many tokens."),
-    }
 
 
 _FOR_VISITORS = "It has `ip` or `user_agent`, and the token is missing or wrong."

@@ -61,3 +61,21 @@ def schemas(*shapes: type[Struct]) -> Json:
     """The JSON schemas of these shapes, by name."""
     _, components = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
     return components
+
+
+def guarded() -> list[Json]:
+    """With the token, or without where none is set."""
+    return [{"token": []}, {}]
+
+
+def refusals() -> Json:
+    """Whoever may not read reports."""
+    unauthorised = problem(401, "The token is missing or wrong.")
+    unauthorised["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
+    return {
+        "401": unauthorised,
+        "403": problem(
+            403, "No token is set, and the request is not from the user that runs Footfall, on the same machine."
+        ),
+        "429": again_later(429, "This address asks for too many reports, or has tried too many tokens."),
+    }

@@ -143,7 +143,8 @@ def test_only_data_needs_the_token() -> None:
     }
 
     legacy = {f"/api/v1/stats/{name}" for name in ("realtime/visitors", "aggregate", "timeseries", "breakdown")}
-    assert guarded == {"/event", "/events", "/stats", "/ledger", "/metrics", "/api/v2/query", "/api/v1/sites", *legacy}
+    queries = {"/api/v2/query", "/api/v2/funnel", "/api/v1/sites", *legacy}
+    assert guarded == {"/event", "/events", "/stats", "/ledger", "/metrics", *queries}
     assert DOCUMENT["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
 
 

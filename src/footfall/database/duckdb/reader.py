@@ -34,9 +34,10 @@ class DuckdbReports(Reports):
             return [_answer(cursor, query) for query in queries]
 
     def first_events(self, site_id: str | None = None) -> dict[str, datetime]:
-        query = "SELECT site_id, min(time) FROM events WHERE $site IS NULL OR site_id = $site GROUP BY 1 ORDER BY 1"
+        condition, parameters = ("TRUE", {}) if site_id is None else ("site_id = $site", {"site": site_id})
+        query = f"SELECT site_id, min(time) FROM events WHERE {condition} GROUP BY site_id ORDER BY site_id"
         with self._snapshot() as cursor:
-            return dict(cursor.execute(query, {"site": site_id}).fetchall())
+            return dict(cursor.execute(query, parameters).fetchall())
 
     def trouble(self) -> str | None:
         return None  # the file is open, and a disk that fails ends the process

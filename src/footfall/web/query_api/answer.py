@@ -71,6 +71,9 @@ class Answer(Struct, frozen=True):
 class QueryApi:
     """Answers requests; any thread may call it.
 
+    Attributes:
+        sites: what is known of each site.
+
     Args:
         reports: reads the figures.
         sites: what is known of each site.
@@ -81,7 +84,7 @@ class QueryApi:
         self, reports: Reports, sites: Sites, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._reports = reports
-        self._sites = sites
+        self.sites = sites
         self._clock = clock
 
     def zone(self, site_id: str, name: str | None = None) -> ZoneInfo:
@@ -91,7 +94,7 @@ class QueryApi:
             Problem: 400, there is none of that name.
         """
         if name is None:
-            return self._sites.zone(site_id)
+            return self.sites.zone(site_id)
         if not is_time_zone(name):
             raise refused("#/time_zone", no_time_zone(name))
         return ZoneInfo(name)
@@ -137,7 +140,7 @@ class QueryApi:
         wants_total = request.include.total_rows
         # How many rows there are is told by their dimensions alone.
         every = [replace(query, metrics=("visitors",), order=(), limit=None, offset=0)] if wants_total else []
-        rows, *counted = self._answers([query, *every])
+        rows, *counted = self.rows([query, *every])
         by_start = {} if cut is None else cut.by_start
         results = [Row(list(row.metrics), _labels(query, row, by_start)) for row in rows]
         meta = Meta(total_rows=len(counted[0]) if counted else UNSET)
@@ -150,7 +153,7 @@ class QueryApi:
             other_cut = _times(request, other)
             other_starts = () if other_cut is None else other_cut.starts
             asked = replace(narrowed(query, rows), start=other.start, end=other.end, buckets=other_starts)
-            [found] = self._answers([asked])
+            [found] = self.rows([asked])
             pairs = zip(results, compare(asked, rows, cut, found, other_cut), strict=True)
             results = [replace(row, comparison=compared) for row, compared in pairs]
             meta = replace(meta, comparison_date_range=other.texts)
@@ -159,7 +162,7 @@ class QueryApi:
         return Answer(results, meta, _echo(request, query, period))
 
     def _query(self, request: Request, period: Period, cut: Times | None) -> Query:
-        goals = tuple(self._sites.goals(request.site_id))
+        goals = tuple(self.sites.goals(request.site_id))
         condition = compile_filters(request.filters, goals)
         for index, (name, _) in enumerate(request.order_by):
             if name not in (*request.metrics, *request.dimensions):
@@ -181,7 +184,13 @@ class QueryApi:
         except ValueError as error:
             raise Problem(400, f"{error}.") from None
 
-    def _answers(self, queries: Sequence[Query]) -> list[list[Figures]]:
+    def rows(self, queries: Sequence[Query]) -> list[list[Figures]]:
+        """The rows of each query, all of one moment.
+
+        Raises:
+            Problem: 400, the database does not take a pattern.
+            TimeoutError, OSError: as `Reports.answer`.
+        """
         try:
             return self._reports.answer(queries)
         except ValueError as error:

@@ -14,6 +14,7 @@ from footfall.problem import Problem
 from footfall.web.desk import Desk
 from footfall.web.query_api import legacy
 from footfall.web.query_api.answer import QueryApi
+from footfall.web.query_api.funnel import answer_funnel, check_funnel
 from footfall.web.query_api.goals import Sites
 from footfall.web.query_api.listing import list_sites
 from footfall.web.query_api.request import check, decode
@@ -50,11 +51,16 @@ def routes(reports: Reports, sites: Sites, desk: Desk) -> list[Route]:
 
         return Route(f"/api/v1/stats/{name}", answer, methods=["GET"])
 
+    async def funnel(request: Request) -> Response:
+        asked = check_funnel(decode(await _body(request)))
+        return _json(await desk.made(partial(answer_funnel, api, asked)))
+
     async def listing(_: Request) -> Response:
         return _json(await desk.made(partial(list_sites, reports, sites)))
 
     return [
         Route("/api/v1/sites", listing, methods=["GET"]),
+        Route("/api/v2/funnel", funnel, methods=["POST"]),
         Route("/api/v2/query", query, methods=["POST"]),
         Route("/api/v2/query/schema.json", _json(SCHEMA, "application/schema+json"), methods=["GET"]),
         *map(of_legacy, _LEGACY),

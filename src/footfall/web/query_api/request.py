@@ -103,8 +103,8 @@ def check(document: Json) -> Request:
     Raises:
         Problem: 400, which names what is missing, unknown or wrong, the first of it.
     """
-    members = _members("#", document, known=tuple(_READERS), required=("site_id", "metrics", "date_range"))
-    values: dict[str, Any] = {name: _READERS[name](f"#/{name}", value) for name, value in members.items()}
+    given = members("#", document, known=tuple(_READERS), required=("site_id", "metrics", "date_range"))
+    values: dict[str, Any] = {name: _READERS[name](f"#/{name}", value) for name, value in given.items()}
     limit, offset = values.pop("pagination", (MAX_LIMIT, 0))
     return Request(**values, limit=limit, offset=offset)
 
@@ -226,7 +226,7 @@ def _leaf(
     if modifiers:
         if is_pattern or len(modifiers) > 1:
             raise refused(f"{place}/3", f'"{operator}" takes {"no" if is_pattern else "one object of"} modifiers')
-        given = _members(f"{place}/3", modifiers[0], known=("case_sensitive",))
+        given = members(f"{place}/3", modifiers[0], known=("case_sensitive",))
         _booleans(f"{place}/3", given)
 
 
@@ -255,36 +255,36 @@ def _order_by(place: str, value: Json) -> tuple[tuple[str, str], ...]:
 
 
 def _include(place: str, value: Json) -> Include:
-    members = _members(place, value, known=("imports", "time_labels", "total_rows", "comparisons"))
-    comparisons = members.pop("comparisons", None)
-    _booleans(place, members)
+    given = members(place, value, known=("imports", "time_labels", "total_rows", "comparisons"))
+    comparisons = given.pop("comparisons", None)
+    _booleans(place, given)
     return Include(
-        **members,
+        **given,
         comparisons=None if comparisons is None else _comparison(f"{place}/comparisons", comparisons),
     )
 
 
 def _comparison(place: str, value: Json) -> Comparison:
-    members = _members(place, value, known=("mode", "date_range", "match_day_of_week"), required=("mode",))
-    mode = members["mode"]
+    given = members(place, value, known=("mode", "date_range", "match_day_of_week"), required=("mode",))
+    mode = given["mode"]
     if mode not in MODES:
         raise refused(f"{place}/mode", names.unknown("mode", mode, MODES))
-    if ("date_range" in members) != (mode == "custom"):
+    if ("date_range" in given) != (mode == "custom"):
         raise refused(f"{place}/date_range", 'goes with the mode "custom", which needs it')
-    matches_weekday = members.get("match_day_of_week", False)
+    matches_weekday = given.get("match_day_of_week", False)
     _booleans(place, {"match_day_of_week": matches_weekday})
     if mode != "custom":
         return Comparison(mode, None, matches_weekday)
-    compared = dates(f"{place}/date_range", members["date_range"])
+    compared = dates(f"{place}/date_range", given["date_range"])
     if isinstance(compared, str):
         raise refused(f"{place}/date_range", "must be a list of two days or of two moments")
     return Comparison(mode, compared, matches_weekday)
 
 
 def _pagination(place: str, value: Json) -> tuple[int, int]:
-    members = _members(place, value, known=("limit", "offset"))
-    limit = members.get("limit", MAX_LIMIT)
-    offset = members.get("offset", 0)
+    given = members(place, value, known=("limit", "offset"))
+    limit = given.get("limit", MAX_LIMIT)
+    offset = given.get("offset", 0)
     if not _is_whole(limit) or not 1 <= limit <= MAX_LIMIT:
         raise refused(f"{place}/limit", f"must be a whole number from 1 to {MAX_LIMIT}")
     if not _is_whole(offset) or not 0 <= offset < 1 << 31:
@@ -306,7 +306,12 @@ _READERS: Final = {
 """What reads each member of the body."""
 
 
-def _members(place: str, value: Json, *, known: tuple[str, ...], required: tuple[str, ...] = ()) -> dict[str, Json]:
+def members(place: str, value: Json, *, known: tuple[str, ...], required: tuple[str, ...] = ()) -> dict[str, Json]:
+    """The members of an object, by name.
+
+    Raises:
+        Problem: 400, it is none; or one is not known, or missing.
+    """
     if not isinstance(value, dict):
         raise refused(place, "must be a JSON object")
     for name in required:

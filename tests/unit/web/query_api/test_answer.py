@@ -240,6 +240,93 @@ def test_what_does_not_go_together_is_named(client: httpx.Client, members: dict[
     assert refusal(client, **members).startswith(said)
 
 
+def test_goals_can_be_told_apart(client: httpx.Client) -> None:
+    """An event counts for each goal that it fits; rates are of those who might have reached it."""
+    asked = {"metrics": ["visitors", "events", "conversion_rate"], "dimensions": ["event:goal"]}
+
+    assert [["Large order", 1, 1, 50.0], ["Order", 1, 1, 50.0], ["Shoes seen", 1, 1, 50.0]] == rows(client, **asked)
+
+
+@pytest.mark.parametrize(
+    ("goals", "events"),
+    [
+        (["is", "event:goal", ["Order"]], 1),
+        (["is", "event:goal", ["Order", "Shoes seen"]], 2),
+        (["contains", "event:goal", ["order"]], 1),
+        (["contains", "event:goal", ["ORDER"], {"case_sensitive": False}], 1),
+        (["is", "event:goal", ["order"], {"case_sensitive": False}], 1),
+        (["contains", "event:goal", ["nothing"]], 0),
+        (["not", ["is", "event:goal", ["Order"]]], 4),
+    ],
+)
+def test_goals_can_be_filtered(client: httpx.Client, goals: list[Any], events: int) -> None:
+    """By their names."""
+    assert [[events]] == rows(client, metrics=["events"], filters=[goals])
+
+
+@pytest.mark.parametrize(
+    ("filters", "events"),
+    [
+        ([["matches", "event:page", ["^/shoes/[0-9]$"]]], 3),
+        ([["matches_not", "event:page", ["^/shoes/[0-9]$"]]], 2),
+        ([["contains", "event:page", ["SHOES"], {"case_sensitive": False}]], 3),
+        ([["has_done", ["is", "event:name", ["order"]]]], 3),
+        ([["has_not_done", ["is", "event:goal", ["Order"]]]], 2),
+    ],
+)
+def test_patterns_and_behaviour_say_what_counts(client: httpx.Client, filters: list[Any], events: int) -> None:
+    """As the public documentation has them."""
+    assert [[events]] == rows(client, metrics=["events"], filters=filters)
+
+
+@pytest.mark.parametrize("pattern", ["(", "a{2,1}", "\\", "(?=a)", "[z-a]"])
+def test_a_pattern_that_is_none_is_refused(client: httpx.Client, pattern: str) -> None:
+    """It is the request's error, and named."""
+    assert "is not of RE2" in refusal(client, filters=[["matches", "event:page", [pattern]]])
+
+
+def test_percentages_are_of_all_visitors(client: httpx.Client) -> None:
+    """Also in a comparison, and where only some rows are shown."""
+    asked = {"metrics": ["percentage"], "dimensions": ["event:page"], "pagination": {"limit": 1}}
+    comparison = {"mode": "custom", "date_range": ["2025-11-11", "2025-11-11"]}
+    [row] = ask(client, **asked, include={"comparisons": comparison})["results"]
+
+    assert (["/"], [100.0], [100.0]) == (row["dimensions"], row["metrics"], row["comparison"]["metrics"])
+
+
+def test_a_funnel_counts_step_by_step(client: httpx.Client) -> None:
+    """Who sees the shoes first, and orders then; the second visitor has only ordered."""
+    asked = {"site_id": "shop", "funnel": "Buying", "date_range": ["2025-11-11", "2025-11-13"]}
+    answer = client.post("/api/v2/funnel", json=asked).json()
+
+    assert [
+        {"goal": "Shoes seen", "visitors": 1, "conversion_rate": 100.0, "step_conversion_rate": 100.0, "dropped": 0},
+        {"goal": "Order", "visitors": 0, "conversion_rate": 0.0, "step_conversion_rate": 0.0, "dropped": 1},
+    ] == answer["results"]
+    dates = ["2025-11-11T00:00:00+01:00", "2025-11-13T23:59:59+01:00"]
+    assert {**asked, "date_range": dates, "filters": [], "time_zone": "Europe/Berlin"} == answer["query"]
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({"funnel": "Selling"}, '#/funnel: Invalid funnel "Selling"; there are: Buying'),
+        ({"site_id": "stranger"}, '#/funnel: Invalid funnel "Buying"; there are: none; sites.SITE_ID.funnels'),
+        ({"funnel": 1}, "#/funnel: must be the name of a funnel"),
+        ({"metrics": ["visitors"]}, "#/metrics: there is no such member"),
+        ({"date_range": ["2025-11-13", "2025-11-11"]}, "#/date_range: 2025-11-13 is after"),
+        ({"filters": [["is", "visit:colour", ["a"]]]}, '#/filters/0/1: Invalid dimension "visit:colour"'),
+    ],
+)
+def test_a_funnel_that_is_none_is_refused(client: httpx.Client, members: dict[str, Any], said: str) -> None:
+    """By the same rules as a query."""
+    asked = {"site_id": "shop", "funnel": "Buying", "date_range": "day", **members}
+    response = client.post("/api/v2/funnel", json=asked)
+
+    assert 400 == response.status_code
+    assert response.json()["error"].startswith(said), response.text
+
+
 def test_filters_that_are_nested_too_deeply_are_refused(client: httpx.Client) -> None:
     """So no request makes a statement without bounds."""
     nested: list[Any] = ["is", "event:page", ["/"]]
