@@ -26,7 +26,7 @@ class FunnelRequest(Struct, frozen=True, kw_only=True):
     site_id: str
     funnel: str
     date_range: str | tuple[str, str]
-    filters: tuple[Json, ...] = ()
+    filters: list[Json] = []
     time_zone: str | None = None
 
 
@@ -65,7 +65,7 @@ def check_funnel(document: Json) -> FunnelRequest:
         "site_id": request.site_id,
         "funnel": _name,
         "date_range": request.dates,
-        "filters": request.filters,
+        "filters": lambda place, value: list(request.filters(place, value)),
         "time_zone": request.time_zone,
     }
     given = request.members("#", document, known=tuple(readers), required=("site_id", "funnel", "date_range"))
@@ -111,7 +111,7 @@ def answer_funnel(api: QueryApi, asked: FunnelRequest) -> FunnelAnswer:
             "site_id": asked.site_id,
             "funnel": asked.funnel,
             "date_range": period.texts,
-            "filters": list(asked.filters),
+            "filters": asked.filters,
             "time_zone": period.zone.key,
         },
     )
