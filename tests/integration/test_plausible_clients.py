@@ -25,7 +25,7 @@ const client = new Plausible(process.argv[1], "blog", process.argv[2]);
     realtime: await client.getRealtime(),
     aggregate: await client.getAggregate("custom", "visitors", null, null, "2025-11-12,2025-11-13"),
     compared: await client.getAggregate("day", "pageviews", true, null, "2025-11-13"),
-    filtered: await client.getAggregate("month", "visitors", null, "event:page==/posts/1|/posts/2", "2025-11-12"),
+    filtered: await client.getAggregate("month", "visitors", null, "event:page==/posts/*", "2025-11-12"),
     timeseries: await client.getTimeseries("custom", "visitors", null, "date", "2025-11-11,2025-11-13"),
     months: await client.getTimeseries("6mo", "pageviews", null, null, "2025-11-12"),
     hours: (await client.getTimeseries("day", "visitors", null, null, "2025-11-12")).length,
