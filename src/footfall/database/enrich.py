@@ -93,9 +93,8 @@ def enrich(
     screen = language = None
     reports = not isinstance(entry, Hit)
     if isinstance(entry, Hit):
-        referrer = text_of(entry.referrer)
         event_type = PAGE_VIEW
-        site_id, path = _site_and_path(entry, referrer)
+        site_id, path, referrer = _shown_on(entry.site_id, entry.path, entry.referrer)
         host = entry.host
         if not site_id:
             return Skip.NO_SITE
@@ -116,42 +115,51 @@ def enrich(
         told = entry.scroll_depth, entry.engaged_ms, entry.interactive
         screen = _screen(entry.screen_width)
         language = _language(entry.language) if entry.language else None
-    page = read_address(path, keep_query=settings.path_queries == "keep") if path else NO_ADDRESS
-    path, campaign, click_id, named = page if host is not None or path == referrer else _on_page(page, referrer)
-    hostname = host or named
+    page, referrer_kept, source, campaign, hostname, click_id = _way(
+        site_id, path, referrer, host, settings.path_queries == "keep", settings.referrer_queries == "keep"
+    )
+    utm_source, utm_medium, utm_campaign, utm_term, utm_content = campaign
     user_agent = entry.user_agent[:MAX_USER_AGENT_BYTES]
     if user_id:
         visitor = visitor_of(site_id, user_id)
     else:
         visitor = _unknown_visitor(salts[occurred_us // _DAY_US], site_id, entry.address or "", user_agent)
     browser, browser_version, os, os_version, device, bot, agent_text = agent_of(user_agent, reports=reports)
-    source = _source(campaign, referrer, site_id, None if host is None else hostname)
-    if not settings.keeps_queries:
-        referrer = without_query(referrer)
+    country, region, city = find_place(entry.address) if entry.address else NOWHERE
+    scroll_depth, engaged_ms, interactive = told
+    # Without a star in it, this is made in one step.
     return (
         _EPOCH + timedelta(0, 0, occurred_us),
         site_id,
         event_type,
-        path,
+        page,
         visitor,
         user_id or None,
-        referrer or None,
+        referrer_kept,
         source,
         browser,
         os,
         device,
         props,
-        *campaign,
-        hostname[:MAX_HOST] or None,
+        utm_source,
+        utm_medium,
+        utm_campaign,
+        utm_term,
+        utm_content,
+        hostname,
         browser_version,
         os_version,
         bot,
         screen,
         language,
-        *(find_place(entry.address) if entry.address else NOWHERE),
+        country,
+        region,
+        city,
         agent_text,
         click_id,
-        *told,
+        scroll_depth,
+        engaged_ms,
+        interactive,
     )
 
 
@@ -175,10 +183,31 @@ def enrich_again(row: Row, settings: DatabaseSettings = DatabaseSettings()) -> R
     return cast(Row, tuple(values.values()))
 
 
-def _site_and_path(hit: Hit, referrer: str) -> tuple[str, str]:
-    """The site and path of a hit. What it does not name comes from its referrer, the page that shows the image."""
-    host = "" if hit.site_id and hit.path else host_in(referrer)
-    return hit.site_id or host, hit.path or (referrer if host else "/")
+@lru_cache(maxsize=2_048)
+def _shown_on(site_id: str | None, path: str | None, header: bytes) -> tuple[str, str, str]:
+    """Site, path and referrer of a hit. What it does not name comes from the page that shows the image."""
+    referrer = text_of(header)
+    host = "" if site_id and path else host_in(referrer)
+    return site_id or host, path or (referrer if host else "/"), referrer
+
+
+@lru_cache(maxsize=4_096)
+def _way(
+    site_id: str,
+    path: str,
+    referrer: str,
+    host: str | None,
+    keeps_query: bool,  # noqa: FBT001 - a cache takes arguments by their place faster
+    keeps_referrer_query: bool,  # noqa: FBT001
+) -> tuple[str, str | None, str | None, Campaign, str | None, str | None]:
+    """How a visitor came to a page: the page, the referrer as it is kept, source, campaign, host name and click id."""
+    page = read_address(path, keep_query=keeps_query) if path else NO_ADDRESS
+    if host is None and path != referrer:
+        page = _on_page(page, referrer)
+    hostname = host or page.host
+    source = _source(page.campaign, referrer, site_id, None if host is None else hostname)
+    kept = referrer if keeps_referrer_query else without_query(referrer)
+    return page.path, kept or None, source, page.campaign, hostname[:MAX_HOST] or None, page.click_id
 
 
 def _on_page(page: Address, referrer: str) -> Address:
