@@ -185,6 +185,9 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._may_enter():
             raise _FailedError("Code: 516. DB::Exception: default: Authentication failed. (AUTHENTICATION_FAILED)")
         files = self._files(body) if self.headers.get("Content-Type", "").startswith("multipart/form-data") else {}
+        fields = {name: files[name].decode() for name in files if f"{name}_structure" not in parameters}
+        parameters |= fields  # what would be too long for an address
+        files = {name: data for name, data in files.items() if name not in fields}
         # As much of the body as a query may be long; the data of an insert may go on behind it.
         head = parameters.get("query", "").encode()
         head += b"\n" if head else b""
