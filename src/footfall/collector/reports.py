@@ -2,11 +2,12 @@
 
 from footfall.collector.forward import Forwarder
 from footfall.collector.late import LateReplies
-from footfall.collector.message import Request, Response
+from footfall.collector.message import NOSNIFF, Request, Response
 from footfall.collector.reply import Reply
 from footfall.collector.status import StatusReplies
 from footfall.problem import Problem
-from footfall.status.access import ReportAccess
+from footfall.status import login
+from footfall.status.access import Refusal, ReportAccess
 from footfall.status.service import PATHS, ServiceStatus
 
 _NOT_FOUND = Response.of(Problem(404, "There is nothing at this path."))
@@ -42,8 +43,7 @@ class ReportRequests:
             return
         refusal = self._access.refusal(path, request.headers, request.origin())
         if refusal is not None:
-            response = Response.of(refusal.problem, refusal.headers, path=path)
-            self._late_replies.send(response, reply, refusal.delay_s)
+            self._late_replies.send(_refused(refusal, path), reply, refusal.delay_s)
         elif not is_status:
             assert self._forwarder is not None
             self._forwarder.forward(request, reply)
@@ -51,3 +51,9 @@ class ReportRequests:
             self._status_replies.answer(request, reply)
         else:
             reply.send(_NOT_ALLOWED)
+
+
+def _refused(refusal: Refusal, path: str) -> Response:
+    if refusal.page:
+        return Response(refusal.problem.status, refusal.page, login.CONTENT_TYPE, {**NOSNIFF, **refusal.headers})
+    return Response.of(refusal.problem, refusal.headers, path=path)

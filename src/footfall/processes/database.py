@@ -70,6 +70,7 @@ def work(
                     sites=settings.sites,
                     time_zone=settings.reporting.time_zone,
                     public_url=settings.collector.public_url,
+                    token=settings.reporting.token,
                 )
                 serve(lifeline, app, listener)
         lifeline.stop.wait()

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from footfall.problem import Problem
 from footfall.rate_limit import RateLimiter, retry_after
+from footfall.status import login, session
 from footfall.status.local import Origin, is_local
 from footfall.status.refusals import RefusalCounts
 
@@ -47,11 +48,13 @@ class Refusal(NamedTuple):
         problem: the answer; its `reason` is one of `footfall.status.refusals.REASONS`.
         headers: the headers of the answer.
         delay_s: how long to wait before sending it, seconds.
+        page: what a person's browser is shown in place of the problem, HTML; empty for a program.
     """
 
     problem: Problem
     headers: Mapping[str, str] = {}
     delay_s: float = 0.0
+    page: bytes = b""
 
 
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="Footfall"'}
@@ -59,6 +62,7 @@ _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="Footfall"'}
 _NO_TOKEN: Final = Refusal(
     Problem(401, "Reports need the header Authorization: Bearer TOKEN.", reason="no_token"), _CHALLENGE
 )
+_NO_SESSION: Final = Refusal(_NO_TOKEN.problem, login.HEADERS, page=login.page())
 _WRONG_TOKEN: Final = Refusal(
     Problem(401, "The token is not the one in reporting.token.", reason="wrong_token"), _CHALLENGE, DELAY_S
 )
@@ -177,6 +181,10 @@ class ReportAccess:
         if _DOCUMENTATION.fullmatch(path):
             return None
         address = self._address_of(_address(origin), headers.get(b"x-forwarded-for"))
+        if path == login.PATH:
+            # Each try of a token costs one guess, whether it is the right one or not.
+            wait_s = self._guesses.take(_limited(address))
+            return _too_many("Too many tokens were tried from this address.", wait_s) if wait_s else None
         wait_s = self._requests.take(_limited(address))
         if wait_s:
             return _too_many("Too many reports are asked for from this address.", wait_s)
@@ -185,7 +193,9 @@ class ReportAccess:
     def _check_token(self, token: bytes, headers: Mapping[bytes, bytes], address: str | None) -> Refusal | None:
         sent = _AUTHORIZATION.fullmatch(headers.get(b"authorization", b""))
         if sent is None:
-            return _NO_TOKEN
+            if session.is_in(headers.get(b"cookie", b""), token):
+                return None
+            return _NO_SESSION if b"text/html" in headers.get(b"accept", b"") else _NO_TOKEN
         wait_s = self._guesses.take(_limited(address), cost=0)
         if wait_s:
             return _too_many("Too many wrong tokens came from this address.", wait_s)

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from footfall.database.reports import Reports
@@ -22,6 +22,7 @@ from footfall.status.service import ServiceStatus
 from footfall.web import docs, openapi
 from footfall.web.desk import Desk
 from footfall.web.envelope import Envelope, on_http_exception, on_problem
+from footfall.web.pages import endpoints as pages
 from footfall.web.query_api import endpoints
 from footfall.web.query_api.goals import Sites
 from footfall.web.stats import StatsAnswer, parse_query
@@ -40,6 +41,7 @@ def build_app(
     sites: Mapping[str, SiteSettings] | None = None,
     time_zone: str = "UTC",
     public_url: str | None = None,
+    token: str | None = None,
     wait_s: float = LIMIT_S,
 ) -> Starlette:
     """The API with everything.
@@ -51,14 +53,19 @@ def build_app(
         sites: what the settings say about each site.
         time_zone: whose days the reports of other sites have.
         public_url: where browsers reach the collector, if that is set.
+        token: what people log in with; None if it is not set.
         wait_s: how many seconds a request may wait until others are done.
 
     Raises:
         FileNotFoundError: the files of `/docs` are not installed.
     """
     desk = Desk(wait_s)
-    queries = endpoints.routes(reports, Sites(sites or {}, time_zone), desk)
-    return _app([_stats(reports, desk), *queries, *_status_routes(status), *_documentation(public_url)], access)
+    known = Sites(sites or {}, time_zone)
+    queries = endpoints.routes(reports, known, desk)
+    people = pages.routes(reports, known, status, desk, public_url, token)
+    return _app(
+        [_stats(reports, desk), *queries, *people, *_status_routes(status), *_documentation(public_url)], access
+    )
 
 
 def build_monitor(*, access: ReportAccess, status: ServiceStatus) -> Starlette:
@@ -111,6 +118,7 @@ def _documentation(public_url: str | None) -> list[Route]:
     answers = {
         "/": RedirectResponse("/docs", 302),
         "/openapi.json": _json(msgspec.json.encode(openapi.document(public_url))),
+        "/openapi.json": _json(msgspec.json.encode(openapi.document())),
         "/docs": Response(docs.PAGE, headers=page_headers, media_type="text/html"),
         "/docs/init.js": Response(docs.INIT_SCRIPT, headers=_KEPT, media_type="text/javascript"),
     }

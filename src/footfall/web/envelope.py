@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from footfall.problem import CONTENT_TYPE, Problem
+from footfall.status import login
 from footfall.status.access import MAX_DELAYED, Refusal, ReportAccess
 from footfall.status.local import Origin
 
@@ -59,7 +60,12 @@ class Envelope:
         refusal = None if self._access is None else _refusal(self._access, scope)
         if refusal is not None:
             await self._delay(refusal.delay_s)
-            await _answer(refusal.problem, scope["path"], refusal.headers)(scope, receive, send_with_headers)
+            answer = (
+                Response(refusal.page, refusal.problem.status, refusal.headers, login.CONTENT_TYPE)
+                if refusal.page
+                else _answer(refusal.problem, scope["path"], refusal.headers)
+            )
+            await answer(scope, receive, send_with_headers)
             return
         try:
             await self._app(scope, receive, send_with_headers)

@@ -4,14 +4,6 @@ import httpx
 import pytest
 
 
-def test_the_start_leads_to_the_documentation(client: httpx.Client) -> None:
-    """Until there are pages."""
-    response = client.get("/")
-
-    assert response.status_code == 302
-    assert response.headers["location"] == "/docs"
-
-
 def test_the_documentation_needs_no_other_address(client: httpx.Client) -> None:
     """The page names only files of this server, they are there, and the browser is told to load nothing else."""
     page = client.get("/docs")
