@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
+from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
@@ -66,8 +67,7 @@ def routes(  # noqa: C901 - a function a path
         zone = sites.zone(site_id)
         return Site(site_id, zone, _now(), None if first is None else local(first, zone).date())
 
-    def asked(request: Request) -> Callable[[], Site]:
-        site_id = request.path_params["site_id"]
+    def asked(site_id: str) -> Callable[[], Site]:
         if len(site_id) > MAX_SITE_ID:
             raise Problem(404, f"A site id has at most {MAX_SITE_ID} characters.")
         return lambda: site_of(site_id, reports.first_events(site_id).get(site_id))
@@ -80,17 +80,28 @@ def routes(  # noqa: C901 - a function a path
 
         return await streamed(make)
 
-    async def site(request: Request) -> Response:
+    async def of_a_site(request: Request) -> Response:
+        # Not the decoded path: a site id may have a slash in it.
+        match [unquote(part) for part in request.scope["raw_path"].decode("latin-1").split("/")[2:]]:
+            case [site_id] if site_id:
+                return await dashboard(request, site_id)
+            case [site_id, "lists", name]:
+                return await whole_list(request, site_id, name)
+            case [site_id, "live"]:
+                return StreamingResponse(live.visitors(site_id), media_type="text/event-stream")
+        raise Problem(404, "There is no such page; a site's page is at /sites/ and its id, percent-encoded.")
+
+    async def dashboard(request: Request, site_id: str) -> Response:
         view = view_of(request.query_params.multi_items())
-        make_site = asked(request)
+        make_site = asked(site_id)
         return await streamed(lambda: Dashboard(make_site(), view, reports).parts())
 
-    async def whole_list(request: Request) -> Response:
-        name, _, suffix = request.path_params["list"].partition(".")
+    async def whole_list(request: Request, site_id: str, file: str) -> Response:
+        name, _, suffix = file.partition(".")
         tab = lists.tab_of(name)
         view = view_of(request.query_params.multi_items(), besides=lists.NAMES)
         wanted = lists.list_view_of(request.query_params, tab)
-        make_site = asked(request)
+        make_site = asked(site_id)
         if suffix == "csv":
             headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
             return await streamed(lambda: lists.as_csv(make_site(), view, tab, wanted, reports), "text/csv", headers)
@@ -105,9 +116,6 @@ def routes(  # noqa: C901 - a function a path
             await desk.made(partial(system.page, status, has_login=token is not None)), headers=_HEADERS
         )
 
-    async def visitors(request: Request) -> Response:
-        return StreamingResponse(live.visitors(request.path_params["site_id"]), media_type="text/event-stream")
-
     async def first(_: Request) -> Response:
         return StreamingResponse(live.first(), media_type="text/event-stream")
 
@@ -115,9 +123,7 @@ def routes(  # noqa: C901 - a function a path
         Route("/", _for_people(home), methods=["GET"]),
         Route("/first", first, methods=["GET"]),
         Route("/system", _for_people(state), methods=["GET"]),
-        Route("/sites/{site_id}", _for_people(site), methods=["GET"]),
-        Route("/sites/{site_id}/live", visitors, methods=["GET"]),
-        Route("/sites/{site_id}/lists/{list}", _for_people(whole_list), methods=["GET"]),
+        Route("/sites/{rest:path}", _for_people(of_a_site), methods=["GET"]),
         session.route(token),
         *map(_asset, assets.MEDIA_TYPES),
     ]
