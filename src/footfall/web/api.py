@@ -116,9 +116,7 @@ def _documentation(public_url: str | None) -> list[Route]:
     folder = docs.asset_folder()
     page_headers = {"Content-Security-Policy": docs.CONTENT_SECURITY_POLICY}
     answers = {
-        "/": RedirectResponse("/docs", 302),
         "/openapi.json": _json(msgspec.json.encode(openapi.document(public_url))),
-        "/openapi.json": _json(msgspec.json.encode(openapi.document())),
         "/docs": Response(docs.PAGE, headers=page_headers, media_type="text/html"),
         "/docs/init.js": Response(docs.INIT_SCRIPT, headers=_KEPT, media_type="text/javascript"),
     }
