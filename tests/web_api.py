@@ -10,6 +10,7 @@ import duckdb
 import httpx
 import uvicorn
 
+from footfall.database.duckdb.contents import DuckdbContents
 from footfall.database.duckdb.reader import DuckdbReports
 from footfall.queue.local.reader import QueueState
 from footfall.sites import SiteSettings
@@ -29,6 +30,7 @@ STATE = QueueState(
 )
 REPORTING_PATHS = [
     "/stats?site_id=site",
+    "/export?site_id=site",
     "/api/v1/sites",
     "/api/v1/stats/aggregate?site_id=site",
     "/ledger",
@@ -66,7 +68,13 @@ def serving(
     """A client of the real API on a port of its own."""
     reports = DuckdbReports(database, limit_s=limit_s)
     app = build_app(
-        reports=reports, access=ReportAccess(token), status=status, wait_s=limit_s, sites=sites, time_zone=time_zone
+        reports=reports,
+        contents=DuckdbContents(database),
+        access=ReportAccess(token),
+        status=status,
+        wait_s=limit_s,
+        sites=sites,
+        time_zone=time_zone,
     )
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none"))

@@ -275,6 +275,19 @@ def test_without_a_running_footfall_the_file_is_read(tmp_path: Path) -> None:
         footfall.kill()
 
 
+def test_events_are_exported_over_http(many: Footfall) -> None:
+    """Through the collector, in a stream; a client that goes away leaves nothing behind."""
+    address = f"{many.url}/export?site_id=shop&format=ndjson"
+    answer = httpx.get(address)
+    assert (200, EVENTS) == (answer.status_code, len(answer.text.splitlines()))
+    for _ in range(5):
+        with httpx.stream("GET", address) as early:
+            next(early.iter_raw())
+    eventually(200, lambda: httpx.get(address).status_code)
+    eventually(False, lambda: any(many.data_dir.glob("*.out")))
+    assert {"foo"} == {error["field"] for error in httpx.get(address + "&foo=1").json()["errors"]}
+
+
 @pytest.mark.xdist_group("clickhouse")
 def test_clickhouse_is_asked_itself(tmp_path: Path, clickhouse: ClickhouseServer) -> None:
     """Read-only, with the same columns and values; a snapshot is for DuckDB."""

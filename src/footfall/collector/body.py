@@ -16,26 +16,27 @@ class BodyStream:
 
     Attributes:
         is_whole: whether the whole body has arrived.
+        size: bytes that wait to be taken.
     """
 
-    __slots__ = ("_awaited", "_on_taken", "_parts", "_size", "is_whole")
+    __slots__ = ("_awaited", "_on_taken", "_parts", "is_whole", "size")
 
     def __init__(self, on_taken: Callable[[], None]) -> None:
         self._on_taken = on_taken
         self._parts: list[bytes] = []
-        self._size = 0
+        self.size = 0
         self._awaited: asyncio.Future[None] | None = None
         self.is_whole = False
 
     @property
     def is_full(self) -> bool:
         """Whether something must be taken before more is added."""
-        return self._size >= _FULL_BYTES
+        return self.size >= _FULL_BYTES
 
     def add(self, data: bytes) -> None:
         """Add what has arrived."""
         self._parts.append(data)
-        self._size += len(data)
+        self.size += len(data)
         self._wake()
 
     def end(self) -> None:
@@ -49,7 +50,7 @@ class BodyStream:
             if self._parts:
                 part = b"".join(self._parts)
                 self._parts.clear()
-                self._size = 0
+                self.size = 0
                 self._on_taken()
                 yield part
             elif self.is_whole:

@@ -201,6 +201,8 @@ class Connection(asyncio.BufferedProtocol):
             if reply.alone:
                 self.on_gone = None
                 self._parser.is_held = False
+            if reply.stream is not None:
+                self.server.bodies.release(self)
             if reply.close:
                 self._linger()
         if self._unread:
@@ -279,7 +281,10 @@ class Connection(asyncio.BufferedProtocol):
         return True
 
     def give_up_body(self) -> None:
-        self._parser.refuse(Problem(503, "Too many bodies are being sent at once; try again shortly."))
+        if self._replies and self._replies[-1].stream is not None:
+            self.break_off()
+        else:
+            self._parser.refuse(Problem(503, "Too many bodies are being sent at once; try again shortly."))
 
     def abort(self) -> None:
         self._closing = self._gone = True
@@ -287,8 +292,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def reset(self) -> None:
         """Abort with a TCP reset: the regular end is what tells a client of HTTP/1.0 that it has the whole answer."""
-        linger = struct.pack("ii", 1, 0)
-        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        if not self._gone:
+            linger = struct.pack("ii", 1, 0)
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.abort()
 
     def origin(self) -> Origin:
@@ -310,6 +316,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _go_on(self) -> None:
         """What has come of a stream was taken."""
+        self.server.bodies.release(self)
         self.deadline = self.server.now + limits.BODY_S
         self._steer()
 
@@ -334,6 +341,8 @@ class Connection(asyncio.BufferedProtocol):
     def _parse(self, piece: memoryview) -> None:
         parser = self._parser
         parser.feed(piece)
+        if self._replies and (stream := self._replies[-1].stream) is not None and stream.size:
+            self.server.bodies.hold(self, stream.size)
         if parser.target:
             if parser.is_new_head(len(piece)):
                 self.deadline = self.server.now + limits.HEAD_S

@@ -2,8 +2,8 @@
 
 Each request has a connection of its own to that process, over a Unix socket. Bodies and answers pass through in parts,
 as they arrive and no faster than the other side reads them. So they may have any length, and an answer may go on for
-ever (server-sent events). If the process dies in the middle of an answer, the client's connection is reset, so that the
-answer never looks complete.
+ever (server-sent events). If the process dies in the middle of an answer, or the client has to make room for another,
+the client's connection is reset, so that the answer never looks complete.
 """
 
 import asyncio
@@ -63,6 +63,7 @@ class Forwarder:
     def __init__(self, socket_path: str) -> None:
         self._socket_path = socket_path
         self._tasks: set[asyncio.Task[None]] = set()
+        self._begun: set[asyncio.Task[None]] = set()  # those whose clients have some of their answers
         self._stalled: dict[asyncio.Task[None], None] = {}  # those that wait for their clients to read, longest first
 
     def forward(self, request: Request, reply: Reply) -> None:
@@ -77,8 +78,13 @@ class Forwarder:
 
         def end(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
-            if task.cancelled():
-                reply.abort()  # the client has gone away, or must make room
+            has_begun = task in self._begun
+            self._begun.discard(task)
+            if task.cancelled():  # the client has gone away, or must make room
+                if has_begun:
+                    reply.break_off()
+                else:
+                    reply.abort()
             elif (error := task.exception()) is not None:
                 _log.error("unexpected error, please report it", exc_info=error)
                 reply.break_off()
@@ -127,6 +133,7 @@ class Forwarder:
         task = asyncio.current_task()
         assert task is not None
         self._stalled[task] = None
+        self._begun.add(task)
         try:
             await reply.write(part)
         finally:

@@ -5,6 +5,7 @@ import socket
 import threading
 from contextlib import ExitStack, closing
 
+from footfall.database.clickhouse.contents import ClickhouseContents
 from footfall.database.clickhouse.open import open_clickhouse
 from footfall.database.clickhouse.reader import ClickhouseReports
 from footfall.database.clickhouse.server import ClickhouseDatabase
@@ -54,7 +55,8 @@ def run(
             )
 
         reports = ClickhouseReports(database, limit_s=LIMIT_S)
-        work(lifeline, settings, roles, access, listener, Database(open_sink, reports, is_exclusive))
+        contents = ClickhouseContents(database)
+        work(lifeline, settings, roles, access, listener, Database(open_sink, reports, contents, is_exclusive))
 
 
 def _wait_for(url: str, stop: threading.Event) -> ClickhouseDatabase | None:

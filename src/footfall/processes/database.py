@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from msgspec import Struct
 
+from footfall.database.contents import Contents
 from footfall.database.reports import Reports
 from footfall.processes.data_dir import DATABASE_PRESENCE, presence
 from footfall.processes.feeds import open_feed
@@ -27,12 +28,14 @@ class Database(Struct, frozen=True):
 
     Attributes:
         open_sink: opens the sink that writes to it.
-        reports: reads from it.
+        reports: reads figures from it.
+        contents: reads events from it.
         is_exclusive: only one processor at a time can write to it.
     """
 
     open_sink: Callable[[], Sink]
     reports: Reports
+    contents: Contents
     is_exclusive: bool
 
 
@@ -65,6 +68,7 @@ def work(
             with service_status(settings, roles, checks, refusals=refusals) as status:
                 app = build_app(
                     reports=database.reports,
+                    contents=database.contents,
                     access=access,
                     status=status,
                     sites=settings.sites,

@@ -4,6 +4,7 @@ import socket
 from contextlib import closing
 
 from footfall.database.duckdb.channel import ContentsServer
+from footfall.database.duckdb.contents import DuckdbContents
 from footfall.database.duckdb.file import open_repaired, quarantine_database
 from footfall.database.duckdb.reader import DuckdbReports
 from footfall.database.duckdb.writer import DuckdbSink
@@ -49,7 +50,8 @@ def run(
                     )
 
                 reports = DuckdbReports(connection, limit_s=LIMIT_S)
-                work(lifeline, settings, roles, access, listener, Database(open_sink, reports, is_exclusive=True))
+                database = Database(open_sink, reports, DuckdbContents(connection), is_exclusive=True)
+                work(lifeline, settings, roles, access, listener, database)
         except DamagedQueueError:
             raise
         except UnreadableFileError as error:

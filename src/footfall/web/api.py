@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from footfall.database.contents import Contents
 from footfall.database.reports import Reports
 from footfall.problem import Problem
 from footfall.sites import SiteSettings
@@ -22,6 +23,7 @@ from footfall.status.service import ServiceStatus
 from footfall.web import docs, openapi
 from footfall.web.desk import Desk
 from footfall.web.envelope import Envelope, on_http_exception, on_problem
+from footfall.web.export import export_route
 from footfall.web.pages import endpoints as pages
 from footfall.web.query_api import endpoints
 from footfall.web.query_api.goals import Sites
@@ -36,6 +38,7 @@ _KEPT = {"Cache-Control": "public, max-age=86400"}
 def build_app(
     *,
     reports: Reports,
+    contents: Contents,
     access: ReportAccess | None,
     status: ServiceStatus,
     sites: Mapping[str, SiteSettings] | None = None,
@@ -48,6 +51,7 @@ def build_app(
 
     Args:
         reports: reads the figures.
+        contents: reads the events.
         access: decides who may ask; None behind a collector, which has decided already.
         status: answers for the state of the service.
         sites: what the settings say about each site.
@@ -63,9 +67,8 @@ def build_app(
     known = Sites(sites or {}, time_zone)
     queries = endpoints.routes(reports, known, desk)
     people = pages.routes(reports, known, status, desk, public_url, token)
-    return _app(
-        [_stats(reports, desk), *queries, *people, *_status_routes(status), *_documentation(public_url)], access
-    )
+    data = [_stats(reports, desk), export_route(contents), *queries]
+    return _app([*data, *people, *_status_routes(status), *_documentation(public_url)], access)
 
 
 def build_monitor(*, access: ReportAccess, status: ServiceStatus) -> Starlette:

@@ -9,6 +9,7 @@ from footfall.collector.protocols.footfall import JSON_TYPES, MAX_EVENTS_BYTES, 
 from footfall.entry import MAX_PATH, MAX_SITE_ID, MAX_USER_ID
 from footfall.problem import FieldError
 from footfall.status.ledger import Ledger
+from footfall.web.export import MEDIA_TYPES, ExportQuery
 from footfall.web.openapi_parts import (
     Json,
     ProblemBody,
@@ -98,6 +99,7 @@ def document(public_url: str | None = None) -> Json:
             "/events": {"post": _events(), "options": _preflight()},
             "/script.js": {"get": _script()},
             "/stats": {"get": _stats()},
+            "/export": {"get": _export()},
             **query_api_paths(_REPORTING),
             "/ledger": {"get": _ledger()},
             "/metrics": {"get": _metrics()},
@@ -275,6 +277,31 @@ def _stats() -> Json:
             **refusals(),
             "422": problem(422, "A parameter is missing or wrong.", FieldError("site_id", "is required")),
             "503": again_later(503, "Too many reports are being made, or this one took too long."),
+        },
+    }
+
+
+def _export() -> Json:
+    query = schemas(ExportQuery)["ExportQuery"]
+    return {
+        "tags": [_REPORTING],
+        "operationId": "export",
+        "summary": "The events of a site",
+        "description": "Streams them, as `footfall export` writes them. If the answer breaks off, it is not whole.",
+        "security": guarded(),
+        "parameters": [
+            parameter(name, schema, schema.pop("description"), required=name in query["required"])
+            for name, schema in query["properties"].items()
+        ],
+        "responses": {
+            "200": {
+                "description": "The events.",
+                "content": {media_type.partition(";")[0]: {} for media_type in MEDIA_TYPES.values()},
+            },
+            **refusals(),
+            "422": problem(422, "A parameter is missing, wrong or not known.", FieldError("site_id", "is required")),
+            "503": again_later(503, "Too many exports are being made, or the database does not answer."),
+            "505": problem(505, "The request is HTTP/1.0, in which a client can't tell whether an answer is whole."),
         },
     }
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from footfall.collector import forward
+from footfall.collector import forward, limits
 from footfall.collector.application import Application
 from footfall.collector.connection import Connection
 from footfall.collector.forward import Forwarder
@@ -860,6 +860,49 @@ def test_clients_that_take_nothing_keep_nobody_out(tmp_path: Path, monkeypatch: 
         return answers
 
     run(tmp_path, tell, main)
+
+
+def test_an_answer_that_must_make_room_does_not_look_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a client of HTTP/1.0 the regular end of the connection would say that it is."""
+    monkeypatch.setattr(forward, "MAX_AT_ONCE", 1)
+    endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"x" * 50 * MIB)
+
+    async def tell(_reader: Reader, writer: Writer) -> None:
+        writer.write(endless if b"/export" in requests[-1] else OK)
+        await writer.drain()
+
+    requests: list[bytes] = []
+
+    async def main(way: Way) -> None:
+        way.requests = requests
+        reader, writer = await way.connect()
+        writer.write(b"GET /export HTTP/1.0\r\nHost: a\r\n\r\n")
+        await reader.readexactly(100)
+        while (await way.ask(get(b"/stats", CLOSE)))[0].status == 503:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # until the first one takes nothing more
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+
+    run(tmp_path, tell, main)
+
+
+def test_bodies_that_nobody_takes_are_in_the_memory_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When they are too many together, the oldest is given up."""
+    monkeypatch.setattr(limits, "MAX_BODIES_BYTES", 100_000)
+
+    async def main(way: Way) -> None:
+        monkeypatch.setattr(way.application, "streams_body", lambda _path: True)
+        clients = []
+        for _ in range(3):
+            reader, writer = await way.connect()
+            writer.write(b"POST /here HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n" + b"x" * 50_000)
+            clients.append(reader)
+            await until(lambda: len(way.application.held) == len(clients))
+        with suppress(ConnectionError):
+            assert b"" == await clients[0].read()
+        assert not any(reader.at_eof() for reader in clients[1:])
+
+    run(tmp_path, OK, main)
 
 
 if __name__ == "__main__":

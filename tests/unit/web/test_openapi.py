@@ -2,7 +2,7 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from footfall import entry as event
 from footfall.collector.protocols.event_body import parse_event
+from footfall.database.contents import Contents, Format, Selection
 from footfall.database.query import Figures, Query
 from footfall.database.reports import Reports
 from footfall.problem import CONTENT_TYPE, FieldError, Problem
@@ -63,6 +64,7 @@ def test_the_document_is_valid() -> None:
         ("/event", "post", {"202", "400", "401", "403", "413", "415", "422", "429", "503"}),
         ("/event", "options", {"204"}),
         ("/stats", "get", {"200", "401", "403", "422", "429", "503"}),
+        ("/export", "get", {"200", "401", "403", "422", "429", "503", "505"}),
         ("/api/v2/query", "post", {"200", "400", "401", "403", "413", "429", "503"}),
         ("/api/v2/query/schema.json", "get", {"200"}),
         ("/api/v1/stats/breakdown", "get", {"200", "400", "401", "403", "429", "503"}),
@@ -144,7 +146,7 @@ def test_only_data_needs_the_token() -> None:
 
     legacy = {f"/api/v1/stats/{name}" for name in ("realtime/visitors", "aggregate", "timeseries", "breakdown")}
     queries = {"/api/v2/query", "/api/v2/funnel", "/api/v1/sites", *legacy}
-    assert guarded == {"/event", "/events", "/stats", "/ledger", "/metrics", *queries}
+    assert guarded == {"/event", "/events", "/stats", "/export", "/ledger", "/metrics", *queries}
     assert DOCUMENT["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
 
 
@@ -165,10 +167,23 @@ class NoReports(Reports):
         return None
 
 
+class NoContents(Contents):
+    """One that is never asked, either."""
+
+    def query(self, sql: str) -> NoReturn:
+        raise NotImplementedError
+
+    def export(self, selection: Selection, form: Format, *, is_restorable: bool = False) -> NoReturn:
+        raise NotImplementedError
+
+    def snapshot(self) -> NoReturn:
+        raise NotImplementedError
+
+
 def test_every_path_is_described() -> None:
     """Whoever adds a report describes it, in this document and in docs/api.md."""
     status = ServiceStatus(lambda: QueueState(0, {}, 0, {}, {}, {}, 0), sinks=(), checks={})
-    app = build_app(reports=NoReports(), access=None, status=status)
+    app = build_app(reports=NoReports(), contents=NoContents(), access=None, status=status)
     paths = {route.path for route in app.routes if isinstance(route, Route)}
     documentation = {path for path in paths if path == "/openapi.json" or path.startswith("/docs")}
     pages = {path for path in paths if path in {"/", "/first", "/session", "/system"} or path.startswith(PAGES)}
