@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test test-timed check bench tracker services containers crash crash-cluster fuzz lock clean
+.PHONY: serve test screenshots test-timed check bench tracker services containers crash crash-cluster fuzz lock clean
 
 serve: $(VENV)/.installed ## install into .venv and run the whole system on this machine
 	@exec $(BIN)/footfall serve
@@ -44,6 +44,9 @@ services: ## what the full test run needs beyond Python: Debian packages, Kafka,
 
 containers: ## build the images, and count a hit through the whole of deploy/compose.yaml (Debian, as root)
 	deploy/containers
+
+screenshots: $(VENV)/.installed-dev ## make the pictures in docs/images again (needs chromium)
+	PYTHONPATH=tests $(BIN)/python tools/screenshots.py
 
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --group build
 lock: ## refresh requirements*.txt from pyproject.toml (needs uv)

@@ -19,7 +19,17 @@ from footfall.web.pages.address import Match, View
 from footfall.web.pages.chart import Series, chart_of
 from footfall.web.pages.panels import FIGURES, LESS_IS_BETTER, METRIC_TITLES, PANELS, Panel
 from footfall.web.pages.rendering import render
-from footfall.web.pages.site import LIVE, Choice, Site, figure_of, filter_of, filter_title, row_of, span_title
+from footfall.web.pages.site import (
+    LIVE,
+    Choice,
+    Site,
+    figure_of,
+    filter_of,
+    filter_of_list,
+    filter_title,
+    row_of,
+    span_title,
+)
 from footfall.web.pages.span import Comparison, Period, Span
 from footfall.web.pages.wording import Value
 
@@ -235,7 +245,8 @@ class Dashboard:
             "rows": [],
         }
         try:
-            [found] = self._answer([self._query(self._span, tab.metrics, dimensions=(tab.dimension,), limit=ROWS)])
+            query = self._query(self._span, tab.metrics, dimensions=(tab.dimension,), limit=ROWS)
+            [found] = self._answer([replace(query, filter=filter_of_list(self._view, tab))])
         except TimeoutError:
             return {**context, "error": "This list took too long. Choose fewer days, or try again."}
         except OSError:

@@ -15,7 +15,7 @@ from footfall.problem import FieldError, Problem
 from footfall.web.pages.address import View
 from footfall.web.pages.panels import METRIC_TITLES, TABS, Tab
 from footfall.web.pages.rendering import render
-from footfall.web.pages.site import Choice, Site, filter_of, row_of, span_title
+from footfall.web.pages.site import Choice, Site, filter_of_list, row_of, span_title
 
 ROWS: Final = 100
 """What one step shows."""
@@ -154,7 +154,7 @@ _FORMULAS: Final = frozenset("=+-@\t\r")
 
 def _query(site: Site, view: View, tab: Tab, wanted: ListView, *, limit: int) -> Query:
     span = site.span_of(view)
-    condition = filter_of(view)
+    condition = filter_of_list(view, tab)
     if wanted.search:
         search = Where(tab.dimension, Operator.CONTAINS, (wanted.search,), is_case_sensitive=False)
         condition = All((condition, search))

@@ -8,8 +8,10 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from footfall.database.dimensions import NAME
 from footfall.database.filter import All, Filter, Not, Operator, Where
 from footfall.database.query import Figures
+from footfall.entry import PAGE_VIEW
 from footfall.web.pages import wording
 from footfall.web.pages.address import DIMENSIONS, PROP, Match, View
 from footfall.web.pages.panels import Tab
@@ -119,6 +121,14 @@ def filter_of(view: View) -> Filter:
         where = Where(dimension_of(one.name), operator, one.values)
         parts.append(Not(where) if one.match is Match.IS_NOT else where)
     return All(tuple(parts))
+
+
+def filter_of_list(view: View, tab: Tab) -> Filter:
+    """Which events count in a list. In that of pages, only views do, unless somebody asks for an event."""
+    condition = filter_of(view)
+    if tab.filter != "page" or view.is_filtered_by("event"):
+        return condition
+    return All((condition, Where(NAME, Operator.IS, (PAGE_VIEW,))))
 
 
 def dimension_of(name: str) -> str:
