@@ -17,11 +17,14 @@ from clickhouse_server import ClickhouseServer
 from footfall.database.clickhouse.open import open_clickhouse
 from footfall.database.clickhouse.reader import ClickhouseReports
 from footfall.database.clickhouse.server import ClickhouseDatabase
+from footfall.database.clickhouse.writer import ClickhouseSink
 from footfall.database.duckdb.file import open_database
 from footfall.database.duckdb.reader import DuckdbReports
+from footfall.database.duckdb.writer import DuckdbSink
 from footfall.database.reports import Reports
 from footfall.database.schema import EVENTS
 from footfall.entry import PAGE_VIEW
+from footfall.queue.sink import Sink
 
 DAY = date(2025, 11, 12)
 MIDNIGHT = datetime.combine(DAY, time.min)  # without a zone: a TIMESTAMP holds UTC and does not say so
@@ -68,6 +71,9 @@ class Figures(Protocol):
     def add(self, *rows: Row) -> None:
         """Put rows into the table, all at once."""
 
+    def sink(self) -> Sink:
+        """What writes batches into the table."""
+
     def make_slow(self) -> None:
         """Let reading the table take hours."""
 
@@ -89,6 +95,9 @@ class DuckdbFigures:
                 )
             cursor.commit()
 
+    def sink(self) -> Sink:
+        return DuckdbSink(self._connection)
+
     def make_slow(self) -> None:
         self._connection.execute("DROP TABLE events")
         self._connection.execute(
@@ -109,6 +118,9 @@ class ClickhouseFigures:
         values = [[_stored(getattr(row, name), kind) for name, kind in types.items()] for row in rows]
         if values:
             self._database.insert("events", types, values)
+
+    def sink(self) -> Sink:
+        return ClickhouseSink(self._database, is_exclusive=True)
 
     def make_slow(self) -> None:
         name = self._database.name

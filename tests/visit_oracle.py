@@ -101,11 +101,13 @@ class _Oracle:
             for row in visit.events
             if (query.start is None or row.time >= query.start) and (query.end is None or row.time < query.end)
         ]
+        self.made: dict[Any, Any] = {}
+        """What was worked out before."""
         self.goals = {goal.name: goal.filter for goal in query.goals}
 
     def answer(self) -> list[Figures]:
         query = self.query
-        groups = self.groups(query.dimensions, query.filter)
+        groups = self.groups(query.dimensions, query.filter).items()
         found = [Figures(key, tuple(self.metric(name, key, facts) for name in query.metrics)) for key, facts in groups]
         for order in reversed(query.whole_order):
             place = [*query.dimensions, *query.metrics].index(order.name)
@@ -119,8 +121,17 @@ class _Oracle:
         return found[query.offset :][: query.limit]
 
     def groups(
-        self, dimensions: Sequence[str], condition: Filter, *, by_entry: bool = False
-    ) -> list[tuple[tuple[Any, ...], list[Fact]]]:
+        self, dimensions: tuple[str, ...], condition: Filter, *, by_entry: bool = False
+    ) -> dict[tuple[Any, ...], list[Fact]]:
+        asked = dimensions, condition, by_entry
+        if asked not in self.made:
+            self.made[asked] = self.grouped(dimensions, condition, by_entry=by_entry)
+        found: dict[tuple[Any, ...], list[Fact]] = self.made[asked]
+        return found
+
+    def grouped(
+        self, dimensions: tuple[str, ...], condition: Filter, *, by_entry: bool
+    ) -> dict[tuple[Any, ...], list[Fact]]:
         groups: dict[tuple[Any, ...], list[Fact]] = {} if dimensions else {(): []}
         for fact in self.facts:
             if "event:name" in dimensions and fact[0].event_type == "engagement":
@@ -128,7 +139,7 @@ class _Oracle:
             if self.fits(condition, fact, by_entry=by_entry):
                 for key in self.keys(dimensions, fact, by_entry=by_entry):
                     groups.setdefault(key, []).append(fact)
-        return list(groups.items())
+        return groups
 
     def keys(self, dimensions: Sequence[str], fact: Fact, *, by_entry: bool) -> list[tuple[Any, ...]]:
         found: list[tuple[Any, ...]] = [()]
@@ -163,7 +174,9 @@ class _Oracle:
             case Not(inner):
                 return not self.fits(inner, fact, by_entry=by_entry)
             case HasDone(inner):
-                return any(self.fits(inner, other) for other in self.facts if other[0].visitor == fact[0].visitor)
+                if condition not in self.made:
+                    self.made[condition] = {other[0].visitor for other in self.facts if self.fits(inner, other)}
+                return fact[0].visitor in self.made[condition]
             case Where(dimension, operator, values, is_case_sensitive):
                 if dimension == "event:goal":
                     return any(self.fits(self.goals[name], fact) for name in values)
@@ -181,7 +194,7 @@ class _Oracle:
         query = self.query
         visitors = len({row.visitor for row, _ in facts})
         if name in OF_VISITS:
-            facts = dict(self.groups(query.dimensions, query.filter, by_entry=True)).get(key, [])
+            facts = self.groups(query.dimensions, query.filter, by_entry=True).get(key, [])
         visits = {id(visit): visit for _, visit in facts}.values()
         match name:
             case "visitors":
@@ -221,7 +234,7 @@ class _Oracle:
         raise AssertionError(name)
 
     def visitors(self, dimensions: tuple[str, ...], key: tuple[Any, ...], condition: Filter) -> int:
-        facts = dict(self.groups(dimensions, condition)).get(key, [])
+        facts = self.groups(dimensions, condition).get(key, [])
         return len({row.visitor for row, _ in facts})
 
 

@@ -1,10 +1,15 @@
 """Visits and all that is counted of them: the same from both databases as by hand, in whatever order events arrive."""
 
+import gzip
 import os
 import random
+import re
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from itertools import count, product
+from pathlib import Path
+from time import time_ns
 from typing import Any
 
 import pytest
@@ -12,18 +17,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from figures import KINDS, MIDNIGHT, Row, figures_of
+from figures import EPOCH, KINDS, MIDNIGHT, Row, figures_of
 from figures import Figures as Database
 from footfall.database.buckets import Interval, buckets
 from footfall.database.dimensions import DIMENSIONS, GOAL, PROP, TIME
 from footfall.database.filter import All, AnyOf, Filter, Goal, HasDone, Not, Operator, Where
 from footfall.database.metrics import METRICS
-from footfall.database.query import Query
+from footfall.database.query import Order, Query
+from footfall.entry import Event, encode_entries
+from footfall.queue.base import Batch
 from visit_oracle import answered
 
+LOG = Path(__file__).parents[1] / "data" / "access.log.gz"
 NUMBERS = count()
-STRIDE = int(os.environ.get("VISIT_STRIDE", "7"))
-"""Every seventh query is asked, which has each dimension and each filter; with 1 it is all of them."""
+STRIDE = int(os.environ.get("VISIT_STRIDE", "13"))
+"""Every thirteenth query is asked, which has each dimension and each filter; with 1 it is all of them."""
 PAGES = ["/", "/a", "/A/b", "/é"]
 MINUTE = timedelta(minutes=1)
 IS, CONTAINS, MATCHES = Operator
@@ -144,7 +152,7 @@ def test_every_metric_dimension_and_filter_is_as_by_hand(database: Database) -> 
         assert answered(rows, query) == found, query
 
 
-@settings(max_examples=5, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=3, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 10**6), order=st.randoms(use_true_random=False), parts=st.integers(1, 4))
 def test_visits_do_not_depend_on_the_order_of_arrival(
     database: Database, seed: int, order: random.Random, parts: int
@@ -173,3 +181,99 @@ def test_visits_do_not_depend_on_the_order_of_arrival(
     assert answers[0] == answers[1]
     own = [replace(row, site_id=sites[0]) for row in rows]
     assert answered(own, Query(site_id=sites[0], metrics=metrics)) == answers[0][0]
+
+
+RECEIVED_NS = time_ns()
+"""Ids of events that were received long ago are forgotten."""
+LINE = re.compile(r'(\S+) \S+ \S+ \[([^]]+)\] "\S+ ([^ ?#"]*)')
+
+
+def event_of(row: Row, number: int) -> Event:
+    """What a client sends for a row, received just now, with an id by which it is known when it comes again."""
+    occurred_us = (row.time - EPOCH) // timedelta(microseconds=1)
+    return Event(
+        received_ns=RECEIVED_NS,
+        address=None,
+        user_agent=b"",
+        site_id=row.site_id,
+        event_type=row.event_type,
+        path=row.path,
+        user_id=f"user {row.visitor}",
+        occurred_us=occurred_us,
+        props={"plan": "team"} if row.props else None,
+        event_id=f"event {number}",
+        scroll_depth=row.scroll_depth,
+        engaged_ms=row.engaged_ms,
+        interactive=row.is_interactive,
+    )
+
+
+def sent(row: Row, site_id: str) -> Row:
+    """What is stored of a row that is sent by `event_of`."""
+    names = ("path", "visitor", "time", "event_type", "scroll_depth", "engaged_ms", "is_interactive")
+    props = '{"plan":"team"}' if row.props else None
+    return Row(**{name: getattr(row, name) for name in names}, site_id=site_id, props=props)
+
+
+@settings(max_examples=3, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 10**6), order=st.randoms(use_true_random=False), parts=st.integers(1, 5))
+def test_late_and_repeated_batches_change_no_visit(
+    database: Database, seed: int, order: random.Random, parts: int
+) -> None:
+    """A month that comes late and in any order, with events and batches repeated, is answered as by hand."""
+    site_id, source = f"site-{next(NUMBERS)}", f"source {next(NUMBERS)}"
+    rows = [sent(row, site_id) for row in generated(seed, 60, days=30)]
+    events = [event_of(row, number) for number, row in enumerate(rows)]
+    arriving = order.sample(events, len(events)) + order.sample(events, 10)
+    batches = [
+        Batch(source, number + 1, 0, len(part), encode_entries(part))
+        for number, part in enumerate(arriving[first::parts] for first in range(parts))
+    ]
+    with closing(database.sink()) as sink:
+        for batch in batches:
+            sink.write([batch])
+            sink.write(order.sample(batches[: batch.sequence], 1))
+    queries = [
+        Query(site_id=site_id, metrics=("visitors", "visits", "pageviews", "events", "bounce_rate", "visit_duration")),
+        Query(site_id=site_id, metrics=("visits", "bounce_rate"), dimensions=("visit:entry_page", "visit:exit_page")),
+        Query(site_id=site_id, metrics=("visitors", "scroll_depth", "time_on_page"), dimensions=("event:page",)),
+    ]
+
+    assert [answered(rows, query) for query in queries] == database.reports().answer(queries)
+
+
+def test_a_real_log_is_as_by_hand(database: Database) -> None:
+    """Each line of a site's access log is a page view of its address: the same visits as in plain Python."""
+    site_id = f"site-{next(NUMBERS)}"
+    visitors: dict[str, int] = {}
+    rows = []
+    with gzip.open(LOG, "rt", errors="replace") as lines:
+        for found in map(LINE.match, lines):
+            if found is not None:
+                moment = datetime.strptime(found[2], "%d/%b/%Y:%H:%M:%S %z").astimezone(UTC).replace(tzinfo=None)
+                path = found[3] if found[3].startswith("/") else "/"
+                rows.append(Row(path, visitors.setdefault(found[1], len(visitors)), moment, site_id))
+    events = [event_of(row, number) for number, row in enumerate(rows)]
+    with closing(database.sink()) as sink:
+        sink.write([Batch("log", 1, 0, len(events), encode_entries(events))])
+    start, end = datetime(2015, 5, 18, 22), datetime(2015, 5, 19, 22)  # noqa: DTZ001 - a day in Berlin, as in a query
+    whole = ("visitors", "visits", "bounce_rate", "visit_duration")
+    queries = [
+        Query(site_id=site_id, metrics=(*whole, "pageviews", "views_per_visit")),
+        Query(site_id=site_id, metrics=(*whole, "pageviews"), start=start, end=end),
+        Query(site_id=site_id, metrics=(*whole, "pageviews", "percentage"), dimensions=("event:page",), limit=50),
+        Query(site_id=site_id, metrics=whole, dimensions=("visit:entry_page",), start=start, end=end),
+        Query(site_id=site_id, metrics=whole, dimensions=("visit:exit_page",), order=(Order("bounce_rate"),)),
+        Query(
+            site_id=site_id,
+            metrics=whole,
+            dimensions=(TIME,),
+            start=start,
+            end=end,
+            buckets=buckets(Interval.HOUR, start, end),
+            filter=HasDone(Where("event:page", CONTAINS, ("/PRESENTATIONS/",), is_case_sensitive=False)),
+        ),
+    ]
+
+    assert len(rows) > 9_900
+    assert [answered(rows, query) for query in queries] == database.reports().answer(queries)
