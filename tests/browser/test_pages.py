@@ -8,7 +8,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from harness import Footfall
+from harness import Footfall, write_settings
 
 VISITS = [
     ("ada", "/", "https://news.ycombinator.com/item?id=1"),
@@ -107,6 +107,39 @@ def test_the_chart_is_read_with_the_keyboard(page: Page, shop: str) -> None:
     expect(tip).to_contain_text("3")
     page.keyboard.press("ArrowLeft")
     expect(tip).to_contain_text("0")
+
+
+def test_somebody_who_sees_nothing_is_led_to_what_there_is(page: Page, served: Footfall) -> None:
+    """A site whose events are all old says so, and one click shows them."""
+    old = {"site_id": "old", "event_type": "page_view", "path": "/", "timestamp": "2015-05-20T12:00:00Z"}
+    served.post(**old).raise_for_status()
+    served.settle()
+    page.goto(f"{served.url}/sites/old")
+    expect(page.get_by_text("first event is of 2015-05-20")).to_be_visible()
+
+    page.get_by_role("link", name="Show all time").click()
+
+    expect(page.locator(".figures li").first).to_contain_text("1")
+
+
+def test_goals_are_counted_and_filter(page: Page, tmp_path: Path) -> None:
+    """A goal of the settings is a row with its share of visitors, and a click shows who reached it."""
+    footfall = Footfall(tmp_path)
+    write_settings(tmp_path, {"sites": {"shop": {"goals": [{"name": "Sign-up", "event": "Signup"}]}}})
+    footfall.start()
+    try:
+        for user_id, event_type in (("ada", "page_view"), ("ada", "Signup"), ("ben", "page_view")):
+            footfall.post(site_id="shop", event_type=event_type, user_id=user_id, path="/").raise_for_status()
+        footfall.settle()
+        page.goto(f"{footfall.url}/sites/shop")
+
+        row = page.get_by_role("row", name="Sign-up")
+        expect(row).to_contain_text("50%")
+        row.get_by_role("link").click()
+
+        expect(page.locator(".figures li").first).to_contain_text("1")
+    finally:
+        footfall.kill()
 
 
 def test_a_list_is_searched_and_sorted(page: Page, shop: str) -> None:

@@ -50,6 +50,7 @@ DIMENSIONS: Final[Mapping[str, str]] = {
     "screen": "visit:screen",
     "language": "visit:language",
     "event": "event:name",
+    "goal": "event:goal",
 }
 """What can be filtered, by its name in the address."""
 PROP: Final = "prop."

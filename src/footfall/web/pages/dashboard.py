@@ -3,7 +3,7 @@
 It is sent as it is made: the figures and the chart first, then one list after the other.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -100,6 +100,7 @@ class Dashboard:
             site_id=self._site.site_id,
             metrics=tuple(metrics),
             filter=self._filter,
+            goals=self._site.goals,
             with_bots=self._view.has_bots,
             start=span.start,
             end=span.end,
@@ -157,6 +158,8 @@ class Dashboard:
             "comparison_title": _COMPARISONS[view.comparison],
             "bots": Choice("", self._url(replace(view, has_bots=not view.has_bots)), view.has_bots),
             "hidden_parameters": [pair for pair in view.parameters if pair[0] not in _OF_A_SPAN],
+            "hint": self._hint(now_figures),
+            "all_time": self._url(view.with_period(Period.ALL)),
             "live": here.metrics[0],
             "live_href": self._url(View(period=Period.HOURS_24)),
             "chips": [
@@ -176,6 +179,13 @@ class Dashboard:
                 for one in self._span.intervals
             ],
         }
+
+    def _hint(self, figures: Mapping[str, Value]) -> str:
+        """What to tell somebody who sees nothing, although there is something."""
+        first_day = self._site.first_day
+        if any(figures.get(name) for name in ("visitors", "pageviews")) or first_day is None:
+            return ""
+        return "" if self._view.filters else f"Nothing in this time. The site's first event is of {first_day}."
 
     def _tile(self, metric: str, value: Value, before: Value) -> dict[str, object]:
         change = wording.change(value, before)
@@ -229,6 +239,8 @@ class Dashboard:
         ]
 
     def _panel(self, panel: Panel) -> dict[str, object]:
+        if not self._site.goals:
+            panel = replace(panel, tabs=tuple(tab for tab in panel.tabs if tab.filter != "goal"))
         tab = panel.shown(self._view.tabs)
         names = [one.name for one in panel.tabs]
         context: dict[str, object] = {

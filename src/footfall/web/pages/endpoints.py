@@ -65,7 +65,8 @@ def routes(  # noqa: C901 - a function a path
 
     def site_of(site_id: str, first: datetime | None) -> Site:
         zone = sites.zone(site_id)
-        return Site(site_id, zone, _now(), None if first is None else local(first, zone).date())
+        first_day = None if first is None else local(first, zone).date()
+        return Site(site_id, zone, _now(), first_day, tuple(sites.goals(site_id)))
 
     def asked(site_id: str) -> Callable[[], Site]:
         if len(site_id) > MAX_SITE_ID:

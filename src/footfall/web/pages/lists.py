@@ -27,6 +27,7 @@ _METRICS: Final = {
     "page": ("visitors", "visits", "pageviews"),
     "hostname": ("visitors", "visits", "pageviews"),
     "event": ("visitors", "events"),
+    "goal": ("visitors", "conversion_rate", "events"),
 }
 _OF_VISITS: Final = ("visitors", "visits", "bounce_rate", "visit_duration")
 
@@ -138,7 +139,7 @@ def as_csv(site: Site, view: View, tab: Tab, wanted: ListView, reports: Reports)
     [found] = reports.answer([_query(site, view, tab, wanted, limit=MAX_CSV_ROWS)])
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow((tab.name.removesuffix("s"), *metrics))
+    writer.writerow((tab.filter, *metrics))
     for row in found:
         name = str(row.dimensions[0])
         writer.writerow(("'" + name if name[:1] in _FORMULAS else name, *row.metrics))
@@ -167,6 +168,7 @@ def _query(site: Site, view: View, tab: Tab, wanted: ListView, *, limit: int) ->
         metrics=metrics_of(tab),
         dimensions=(tab.dimension,),
         filter=condition,
+        goals=site.goals,
         with_bots=view.has_bots,
         start=span.start,
         end=span.end,

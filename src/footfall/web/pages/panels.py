@@ -89,7 +89,14 @@ PANELS: Final = (
             Tab("screens", "Screens", "screen"),
         ),
     ),
-    Panel("events", "Events", (Tab("events", "Events", "event", ("visitors", "events")),)),
+    Panel(
+        "events",
+        "Events",
+        (
+            Tab("goals", "Goals", "goal", ("visitors", "conversion_rate")),
+            Tab("events", "Events", "event", ("visitors", "events")),
+        ),
+    ),
 )
 
 TABS: Final = {tab.name: tab for panel in PANELS for tab in panel.tabs}
@@ -102,6 +109,7 @@ METRIC_TITLES: Final = {
     "views_per_visit": "Views per visit",
     "bounce_rate": "Bounce rate",
     "visit_duration": "Visit duration",
+    "conversion_rate": "Conversion",
 }
 FIGURES: Final = ("visitors", "visits", "pageviews", "views_per_visit", "bounce_rate", "visit_duration")
 """What stands above the chart."""

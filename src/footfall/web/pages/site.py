@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from footfall.database.dimensions import NAME
-from footfall.database.filter import All, Filter, Not, Operator, Where
+from footfall.database.filter import All, Filter, Goal, Not, Operator, Where
 from footfall.database.query import Figures
 from footfall.entry import PAGE_VIEW
 from footfall.web.pages import wording
@@ -77,12 +77,14 @@ class Site(Struct, frozen=True):
         zone: its time zone.
         now: this moment, UTC without a zone.
         first_day: the day of its first event; None if it has none.
+        goals: what it wants its visitors to do.
     """
 
     site_id: str
     zone: ZoneInfo
     now: datetime
     first_day: date | None
+    goals: tuple[Goal, ...] = ()
 
     @property
     def path(self) -> str:
