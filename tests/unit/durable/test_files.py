@@ -142,12 +142,19 @@ def test_failure_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 OPENERS = {
+    "cli_contents.py": "opens /dev/null",
+    "collector/tracker.py": "reads what was installed with the program",
     "commands/logfile.py": "reads a file that somebody has named",
     "config.py": "reads a file that somebody has named",
+    "database/duckdb/channel.py": "opens a directory",
+    "database/duckdb/contents.py": "reads a copy in a directory that it has made, of mode 0700",
+    "database/duckdb/copy.py": "opens both ends of a pipe that it has made",
+    "database/source.py": "reads what was installed with the program",
     "extras.py": "reads how the program was installed",
     "failpoint.py": "makes a test's marker",
     "processes/listeners.py": "opens a directory and a socket",
     "web/api.py": "reads what was installed with the program",
+    "web/pages/assets.py": "reads what was installed with the program",
 }
 
 
