@@ -22,10 +22,7 @@ UNDER_LOAD = [
     *(
         point
         for point in Failpoint
-        if point not in [*AT_A_START, Failpoint.IMPORT_SENT]
-        and not point.startswith(
-            ("consumer.", "rebuild.", "relay.", "clickhouse.", "migration.", "erasure.", "retention.", "move.")
-        )
+        if point not in [*AT_A_START, Failpoint.IMPORT_SENT] and not point.startswith(ELSEWHERE)
     ),
     *IN_A_CONSUMER,
 ]
