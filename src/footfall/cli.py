@@ -17,7 +17,7 @@ import click
 from footfall import RELEASED, __version__, config, service
 from footfall.errors import FootfallError
 from footfall.processes.roles import COLLECTOR, REPORTING, ROLES, STORAGE
-from footfall.settings import Settings, local_url
+from footfall.settings import CollectorSettings, MonitorSettings, ReportingSettings, Settings, is_loopback, local_url
 from footfall.telemetry import LogFormat, configure_logging
 
 _log = logging.getLogger(__name__)
@@ -199,12 +199,20 @@ def _warn_of_clock() -> None:
         )
 
 
+def _listener(settings: Settings, roles: tuple[str, ...]) -> CollectorSettings | ReportingSettings | MonitorSettings:
+    """The settings with the host and port that the service answers on; one without a port answers nowhere."""
+    return settings.collector if COLLECTOR in roles else settings.reporting if REPORTING in roles else settings.monitor
+
+
 def _url(settings: Settings, roles: tuple[str, ...]) -> str | None:
-    """Where the service answers; None for one without a port."""
-    section = (
-        settings.collector if COLLECTOR in roles else settings.reporting if REPORTING in roles else settings.monitor
-    )
-    return None if section.port is None else local_url(section.host, section.port)
+    """Where the service answers, as this machine reaches it; None for one without a port."""
+    listener = _listener(settings, roles)
+    return None if listener.port is None else local_url(listener.host, listener.port)
+
+
+def _addresses(host: str) -> str:
+    """What a listener beyond loopback listens on, in words."""
+    return "all addresses of this machine" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - it is only named
 
 
 def _welcome(settings: Settings, roles: tuple[str, ...]) -> str:
@@ -213,6 +221,8 @@ def _welcome(settings: Settings, roles: tuple[str, ...]) -> str:
     url = _url(settings, roles)
     site = next(iter(settings.sites), "my-site")
     site_id = quote(site, safe="")
+    if REPORTING in roles:
+        lines.append(f"  pages            {url}/")
     if COLLECTOR in roles:
         lines.append(f"  hits and events  {url}/track, {url}/event and {url}/events")
     if url is not None:
@@ -224,6 +234,9 @@ def _welcome(settings: Settings, roles: tuple[str, ...]) -> str:
     if settings.queue.url is not None:
         lines.append(f"  queue            {config.masked_url(settings.queue.url)}")
     lines.append(f"  data             {settings.data_path.absolute()}")
+    listener = _listener(settings, roles)
+    if url is not None and not is_loopback(listener.host):
+        lines.append(f"  open to          the network: port {listener.port} of {_addresses(listener.host)}")
     if COLLECTOR in roles:
         browsers_url = settings.collector.browsers_url
         lines += [
@@ -237,9 +250,10 @@ def _welcome(settings: Settings, roles: tuple[str, ...]) -> str:
             f'  <img src="{browsers_url}/track?site_id={site_id}" referrerpolicy="no-referrer-when-downgrade" alt="">',
         ]
         if settings.collector.public_url is None:
-            lines.append(
-                f"{url} is the address on this machine. For pages that others visit, set collector.public_url to the "
-                "one that their browsers reach (FOOTFALL__COLLECTOR__PUBLIC_URL=https://stats.example.com)."
-            )
+            lines += [
+                "",
+                f"{url} is the address on this machine. For pages that others visit, set collector.public_url",
+                "to the one that their browsers reach (FOOTFALL__COLLECTOR__PUBLIC_URL=https://stats.example.com).",
+            ]
     lines += ["", "Ctrl-C stops it; nothing accepted is lost."]
     return "\n".join(lines)

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from footfall.cli import main
+from footfall.settings import local_url
 
 LINE = '192.0.2.1 - - [17/May/2015:10:05:03 +0000] "GET /about HTTP/1.1" 200 512 "https://news.example/" "Mozilla/5.0"'
 
@@ -69,11 +70,13 @@ def test_the_snippet_has_the_address_that_browsers_reach(
         if value is not None:
             monkeypatch.setenv(f"FOOTFALL__COLLECTOR__{key}", value)
 
-    shown = call("run", "collector").output
+    shown = call("run", "collector", "reporting").output
 
+    assert f"  pages            {local_url(host or '127.0.0.1', 8000)}/\n" in shown
+    assert (host is not None) == ("open to          the network: port 8000 of " in shown)
     assert f'<script defer src="{address}/script.js"' in shown
     assert f'<img src="{address}/track?site_id=my-site"' in shown
-    assert (public_url is None) == ("set collector.public_url" in shown)
+    assert (public_url is None) == ("\n\nhttp" in shown and "set collector.public_url\n" in shown)
 
 
 def test_the_line_that_is_shown_can_be_imported(place: Path) -> None:
