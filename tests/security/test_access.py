@@ -30,31 +30,28 @@ _NGINX_CONFIG = """
 daemon off;
 worker_processes 1;
 pid nginx.pid;
-events {{ worker_connections 64; }}
-http {{
+events { worker_connections 64; }
+http {
     access_log off;
     client_body_temp_path body;
     proxy_temp_path proxy;
     fastcgi_temp_path fastcgi;
     uwsgi_temp_path uwsgi;
     scgi_temp_path scgi;
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://127.0.0.1:{behind};
-            {more}
-        }}
-    }}
-}}
+    SERVER
+}
 """
+_BARE_PROXY_PASS = "server { listen 127.0.0.1:PORT; location / { proxy_pass http://127.0.0.1:BEHIND; MORE } }"
+_OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 
 
 @contextmanager
-def nginx(directory: Path, behind: int, more: str = "") -> Iterator[str]:
+def nginx(directory: Path, behind: int, more: str = "", server: str = _BARE_PROXY_PASS) -> Iterator[str]:
     """The address of an nginx that passes everything on to the port `behind`, by `more` than a bare `proxy_pass`."""
     assert NGINX is not None
     port = free_port()
-    directory.joinpath("nginx.conf").write_text(_NGINX_CONFIG.format(port=port, behind=behind, more=more), "utf-8")
+    server = server.replace("PORT", str(port)).replace("BEHIND", str(behind)).replace("MORE", more)
+    directory.joinpath("nginx.conf").write_text(_NGINX_CONFIG.replace("SERVER", server), "utf-8")
     process = subprocess.Popen([NGINX, "-p", str(directory), "-c", "nginx.conf", "-e", "error.log"], cwd=directory)
     url = f"http://127.0.0.1:{port}"
     try:
@@ -96,6 +93,36 @@ def test_a_bare_proxy_pass_opens_no_report(served: Footfall, tmp_path: Path) -> 
     with nginx(tmp_path, served.port) as url:
         assert dict.fromkeys(REPORTS, 403) == statuses(url, REPORTS)
         assert {"/healthz": 200, "/readyz": 200, "/track": 200} == statuses(url, ["/healthz", "/readyz", "/track"])
+
+
+@needs_nginx
+def test_the_printed_nginx_opens_collecting_and_with_a_token_the_rest(tmp_path: Path) -> None:
+    """The example of the operations guide passes on the script, hits and events; with its one change, pages, too."""
+    [printed] = re.findall(r"^```nginx\n(.*?)^```$", _OPERATIONS.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    closed = printed.replace("listen 80;", "listen 127.0.0.1:PORT;").replace("127.0.0.1:8000", "127.0.0.1:BEHIND")
+    opened = closed.replace("return 404;", "proxy_pass http://footfall;")
+    assert closed != opened
+    collecting = ["/script.js", "/track"]
+    footfall = Footfall(tmp_path, FOOTFALL__REPORTING__TOKEN="open-sesame-and-more")
+    footfall.set(FOOTFALL__COLLECTOR__TRUSTED_PROXIES="127.0.0.1")
+    try:
+        footfall.start()
+        with nginx(tmp_path, footfall.port, server=closed) as url:
+            assert dict.fromkeys(collecting, 200) == statuses(url, collecting)
+            assert dict.fromkeys(REPORTS, 404) == statuses(url, REPORTS)
+            event = {"site_id": "s", "event_type": "page_view"}
+            assert 202 == httpx.post(f"{url}/event", json=event).status_code
+            assert 202 == httpx.post(f"{url}/events", json=[event]).status_code
+        with nginx(tmp_path, footfall.port, server=opened) as url:
+            assert dict.fromkeys(collecting, 200) == statuses(url, collecting)
+            assert 401 == httpx.get(f"{url}/").status_code
+            with httpx.Client() as browser:
+                browser.post(f"{url}/session", data={"token": "open-sesame-and-more"})
+                assert 200 == browser.get(f"{url}/sites/s").status_code
+                with browser.stream("GET", f"{url}/sites/s/live") as live:
+                    assert "event: now" == next(live.iter_lines())
+    finally:
+        footfall.kill()
 
 
 @needs_nginx

@@ -89,7 +89,7 @@ def routes(  # noqa: C901 - a function a path
             case [site_id, "lists", name]:
                 return await whole_list(request, site_id, name)
             case [site_id, "live"]:
-                return StreamingResponse(live.visitors(site_id), media_type="text/event-stream")
+                return _stream(live.visitors(site_id))
         raise Problem(404, "There is no such page; a site's page is at /sites/ and its id, percent-encoded.")
 
     async def dashboard(request: Request, site_id: str) -> Response:
@@ -118,7 +118,7 @@ def routes(  # noqa: C901 - a function a path
         )
 
     async def first(_: Request) -> Response:
-        return StreamingResponse(live.first(), media_type="text/event-stream")
+        return _stream(live.first())
 
     return [
         Route("/", _for_people(home), methods=["GET"]),
@@ -145,6 +145,11 @@ def _for_people(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[
             return HTMLResponse(page + render("end.html", zone="UTC"), problem.status, _HEADERS)
 
     return answer
+
+
+def _stream(messages: AsyncIterator[bytes]) -> Response:
+    """Server-sent events, which nginx is told to pass on at once."""
+    return StreamingResponse(messages, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
 def _now() -> datetime:
