@@ -38,6 +38,7 @@ def test_the_first_hit_is_told_while_the_page_is_open(page: Page, tmp_path: Path
         page.goto(footfall.url)
         expect(page.get_by_role("heading", name="Nobody has called yet")).to_be_visible()
         expect(page.locator("pre").first).to_contain_text(f"{footfall.url}/script.js")
+        expect(page.locator("pre").last).to_contain_text('referrerpolicy="no-referrer-when-downgrade"')
 
         httpx.get(f"{footfall.url}/track?site_id=my-site").raise_for_status()
 
@@ -74,6 +75,20 @@ def test_a_click_on_a_row_filters_everything_and_back_undoes_it(page: Page, shop
     expect(visitors).to_contain_text("1")
     page.locator(".chips a").first.click()
     expect(visitors).to_contain_text("3")
+
+
+def test_whoever_tries_it_with_curl_is_told_where_the_hit_is(page: Page, served: Footfall) -> None:
+    """A hit of a program is a bot's, which the page leaves out; where there are only such hits, it says so."""
+    httpx.get(f"{served.url}/track?site_id=tried", headers={"User-Agent": "curl/8.14.1"}).raise_for_status()
+    served.settle()
+    page.goto(f"{served.url}/sites/tried")
+    visitors = page.locator(".figures li").first
+    expect(visitors).to_contain_text("0")
+
+    page.get_by_role("note").get_by_role("link", name="Count bots as well").click()
+
+    expect(visitors).to_contain_text("1")
+    expect(page.get_by_role("note")).to_have_count(0)
 
 
 def test_a_shared_address_shows_the_same(page: Page, shop: str) -> None:
@@ -181,8 +196,8 @@ def test_the_system_page_accounts_for_every_hit(page: Page, served: Footfall, sh
     """What was received and written is the ledger's, and the claim is made only where it holds."""
     page.goto(f"{served.url}/system")
 
-    expect(page.locator("#verdict")).to_contain_text("Nothing is lost")
-    expect(page.get_by_role("main")).to_contain_text(f"{served.ledger()['received']:,} hits and events were received")
+    expect(page.locator("#verdict")).to_contain_text("Nothing that was accepted is lost")
+    expect(page.get_by_role("main")).to_contain_text(f"Received: {served.ledger()['received']:,} hits and events")
 
 
 @pytest.fixture(scope="module")

@@ -159,7 +159,6 @@ class Dashboard:
             "bots": Choice("", self._url(replace(view, has_bots=not view.has_bots)), view.has_bots),
             "hidden_parameters": [pair for pair in view.parameters if pair[0] not in _OF_A_SPAN],
             "hint": self._hint(now_figures),
-            "all_time": self._url(view.with_period(Period.ALL)),
             "live": here.metrics[0],
             "live_href": self._url(View(period=Period.HOURS_24)),
             "chips": [
@@ -180,12 +179,23 @@ class Dashboard:
             ],
         }
 
-    def _hint(self, figures: Mapping[str, Value]) -> str:
+    def _hint(self, figures: Mapping[str, Value]) -> Choice | None:
         """What to tell somebody who sees nothing, although there is something."""
-        first_day = self._site.first_day
+        view, first_day = self._view, self._site.first_day
         if any(figures.get(name) for name in ("visitors", "pageviews")) or first_day is None:
-            return ""
-        return "" if self._view.filters else f"Nothing in this time. The site's first event is of {first_day}."
+            return None
+        if not view.has_bots and self._has_bots():
+            text = "Only bots were here in this time, such as crawlers, or curl asking for the image."
+            return Choice(text, self._url(replace(view, has_bots=True)), key="Count bots as well")
+        if view.filters:
+            return None
+        text = f"Nothing in this time. The site's first event is of {first_day}."
+        return Choice(text, self._url(view.with_period(Period.ALL)), key="Show all time")
+
+    def _has_bots(self) -> bool:
+        """Whether there is anything once bots count as well."""
+        [[all_]] = self._answer([replace(self._query(self._span, FIGURES[:1]), with_bots=True)])
+        return bool(all_.metrics[0])
 
     def _tile(self, metric: str, value: Value, before: Value) -> dict[str, object]:
         change = wording.change(value, before)

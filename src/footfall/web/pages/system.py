@@ -11,6 +11,8 @@ from footfall.web.pages.site import figure_of
 
 _TITLES = {"visit_log": "Visits log", "database": "Database"}
 _DUPLICATE = "duplicate"
+_LOST = ("lost", "unreadable")
+"""Reasons to skip an entry that are losses; what they mean is in docs/operations.md."""
 
 
 class Part(Struct, frozen=True):
@@ -32,29 +34,35 @@ def page(status: ServiceStatus, *, has_login: bool) -> str:
         here="system",
         has_login=has_login,
         received=figure_of(ledger.received, "events"),
-        verdict=_verdict(ledger, readiness),
+        trouble=_trouble(ledger, readiness),
+        pending=max((sink.pending for sink in ledger.sinks.values()), default=0),
         lanes=[_lane(name, sink, ledger.received) for name, sink in ledger.sinks.items()],
         refused=[(name.replace("_", " "), f"{count:,}") for name, count in sorted(ledger.refused.items()) if count],
         roles=sorted(readiness.roles.items()),
     ) + render("end.html", zone="UTC")
 
 
-def _verdict(ledger: Ledger, readiness: Readiness) -> str:
+def _trouble(ledger: Ledger, readiness: Readiness) -> str:
+    """What somebody has to look at; empty if all is well."""
     if not readiness.is_ready:
         return f"Not ready: {', '.join(sorted(readiness.roles))}"
-    pending = max((sink.pending for sink in ledger.sinks.values()), default=0)
-    if pending:
-        return f"Nothing is lost. {pending:,} are on their way from the queue."
-    return "Nothing is lost. Every hit and event is accounted for."
+    lost = max((_lost(sink) for sink in ledger.sinks.values()), default=0)
+    return f"Lost: {lost:,}. The log says why." if lost else ""
+
+
+def _lost(sink: SinkLedger) -> int:
+    return sum(sink.skipped.get(reason, 0) for reason in _LOST)
 
 
 def _lane(name: str, sink: SinkLedger, received: int) -> dict[str, object]:
     duplicates = sink.skipped.get(_DUPLICATE, 0)
-    skipped = sum(sink.skipped.values()) - duplicates
+    lost = _lost(sink)
+    skipped = sum(sink.skipped.values()) - duplicates - lost
     amounts = (
         ("written", "written", sink.written),
         ("duplicate", "sent again, counted once", duplicates),
         ("skipped", "have no place in it", skipped),
+        ("lost", "lost", lost),
         ("pending", "on their way", sink.pending),
     )
     parts = []
