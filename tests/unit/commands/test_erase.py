@@ -230,6 +230,7 @@ def test_an_export_brings_nothing_back(place: Place, tmp_path: Path) -> None:
 
     assert 0 == result.exit_code, result.stderr
     assert ["/b"] == place.paths()
+    assert "log's hits" not in result.stdout, "none came from there"
 
 
 def test_a_database_from_a_backup_loses_it_again(place: Place) -> None:

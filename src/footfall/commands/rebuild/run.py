@@ -236,6 +236,7 @@ class _Rebuild:
         with closing(DuckdbSink(new, settings=self._settings, find_place=self._find_place)) as sink:
             older = self._take_batches(sink, queue)
             self._report.from_batches = count_events(new) - self._report.from_first
+            _note_sites(new)
             if is_first or logs.are_wanted or _is_missing(sink.progress().get(queue.source, Progress())):
                 with closing(KnownHits()) as hits:
                     hits.add(new)
@@ -243,7 +244,7 @@ class _Rebuild:
                         self._take_log(sink, log, hits, logs.sites)
             before = self._report.from_first + self._report.from_batches
             self._report.from_log = count_events(new) - before
-            self._report.sites = _sites_behind(new, before)
+            self._report.sites = _sites_since(new)
             return self._settle(new, queue, sink.progress(), known.get(LOG_SOURCE, Progress()), older=older, lost=lost)
 
     def _take_batches(self, sink: DuckdbSink, queue: LocalQueue) -> int:
@@ -352,12 +353,17 @@ def _write_hits(sink: DuckdbSink, hits: Sequence[Hit]) -> None:
         sink.write([Batch(LOG_SOURCE, sequence, 0, len(hits), encode_entries(hits))])
 
 
-def _sites_behind(new: duckdb.DuckDBPyConnection, first: int) -> list[tuple[str, int]]:
-    """The sites with the most rows, of those after the first so many, and how many each has."""
+def _note_sites(new: duckdb.DuckDBPyConnection) -> None:
+    """Remember how many events each site has, for `_sites_since`; a database may have a great many sites."""
+    new.execute("CREATE TEMP TABLE noted AS SELECT site_id, count(*) AS events FROM events GROUP BY site_id")
+
+
+def _sites_since(new: duckdb.DuckDBPyConnection) -> list[tuple[str, int]]:
+    """The sites that have the most events more than were noted, and how many more each has."""
     return new.execute(
-        "SELECT site_id, count(*) AS events FROM events WHERE rowid >= ? GROUP BY site_id "
-        "ORDER BY events DESC, site_id LIMIT ?",
-        [first, _SHOWN_SITES],
+        "SELECT site_id, count(*) - coalesce(any_value(noted.events), 0) AS more FROM events "
+        "LEFT JOIN noted USING (site_id) GROUP BY site_id HAVING more > 0 ORDER BY more DESC, site_id LIMIT ?",
+        [_SHOWN_SITES],
     ).fetchall()
 
 
