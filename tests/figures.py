@@ -18,8 +18,10 @@ from footfall.database.clickhouse.open import open_clickhouse
 from footfall.database.clickhouse.reader import ClickhouseReports
 from footfall.database.clickhouse.server import ClickhouseDatabase
 from footfall.database.clickhouse.writer import ClickhouseSink
+from footfall.database.duckdb.days import RolledDays
 from footfall.database.duckdb.file import open_database
 from footfall.database.duckdb.reader import DuckdbReports
+from footfall.database.duckdb.roll_up import RollUp
 from footfall.database.duckdb.writer import DuckdbSink
 from footfall.database.reports import Reports
 from footfall.database.schema import EVENTS
@@ -81,12 +83,36 @@ class Figures(Protocol):
 
 
 class DuckdbFigures:
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    """DuckDB.
+
+    Args:
+        connection: to the database.
+        rolls_up: nothing; or all days before a report; or, at `half`, what was there before some rows are added, and
+            one step after that.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, rolls_up: str = "nothing") -> None:
         self._connection = connection
+        self._rolls_up = rolls_up
+        self._days = RolledDays(connection)
+        self._roll_up = RollUp(connection, self._days, lambda: datetime(2026, 1, 1))  # noqa: DTZ001 - as MIDNIGHT
 
     def add(self, *rows: Row) -> None:
-        with closing(self._connection.cursor()) as cursor:
+        if self._rolls_up == "half":
+            self.roll_up()
+        self._add(*rows)
+        if self._rolls_up == "half":
+            self._roll_up.step()
+
+    def roll_up(self) -> None:
+        """Roll up whatever is not."""
+        while self._roll_up.step():
+            pass
+
+    def _add(self, *rows: Row) -> None:
+        with closing(self._connection.cursor()) as cursor, self._days.changing():
             cursor.begin()
+            self._days.mark(cursor, {(row.site_id, row.time.date()) for row in rows})
             for row in rows:
                 names = row.__struct_fields__
                 cursor.execute(
@@ -96,9 +122,10 @@ class DuckdbFigures:
             cursor.commit()
 
     def sink(self) -> Sink:
-        return DuckdbSink(self._connection)
+        return DuckdbSink(self._connection, days=self._days)
 
     def make_slow(self) -> None:
+        self._rolls_up = "nothing"
         self._connection.execute("DROP TABLE events")
         self._connection.execute(
             "CREATE VIEW events AS SELECT 'site' AS site_id, 'page_view' AS event_type, '/' AS path, "
@@ -106,6 +133,8 @@ class DuckdbFigures:
         )
 
     def reports(self, limit_s: float = 30.0) -> Reports:
+        if self._rolls_up == "all":
+            self.roll_up()
         return DuckdbReports(self._connection, limit_s=limit_s)
 
 
@@ -143,9 +172,10 @@ def _stored(value: Any, kind: str) -> Any:
 @contextmanager
 def figures_of(request: pytest.FixtureRequest) -> Iterator[Figures]:
     """A new database of the kind that is asked for."""
-    if request.param == "duckdb":
+    if request.param.startswith("duckdb"):
+        _, _, rolls_up = request.param.partition("_")
         with TemporaryDirectory() as folder, closing(open_database(Path(folder) / "footfall.duckdb")) as connection:
-            yield DuckdbFigures(connection)
+            yield DuckdbFigures(connection, rolls_up or "nothing")
     else:
         server: ClickhouseServer = request.getfixturevalue("clickhouse")
         with closing(open_clickhouse(server.url(f"reports_{token_hex(8)}"))) as database:
@@ -153,3 +183,6 @@ def figures_of(request: pytest.FixtureRequest) -> Iterator[Figures]:
 
 
 KINDS = ["duckdb", pytest.param("clickhouse", marks=pytest.mark.xdist_group("clickhouse"))]
+
+ROLLED_KINDS = [*KINDS, "duckdb_all", "duckdb_half"]
+"""And DuckDB with everything rolled up, and with a half of it."""

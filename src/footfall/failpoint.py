@@ -57,6 +57,11 @@ class Failpoint(StrEnum):
     DATABASE_CHECKPOINTING = "database.checkpointing"  # the log is about to be brought into the file
     DATABASE_CHECKPOINTED = "database.checkpointed"  # it was; the queue does not know that it may forget
 
+    # A roll-up of a day, in the background.
+    ROLL_UP_READ = "roll_up.read"  # the new rows are in a temporary table
+    ROLL_UP_MADE = "roll_up.made"  # they are in the transaction, which is open
+    ROLL_UP_COMMITTED = "roll_up.committed"  # they are in DuckDB's log
+
     # A migration of the database, before anything is written.
     MIGRATION_MADE = "migration.made"  # the new format is in the transaction, which is open
     MIGRATION_COMMITTED = "migration.committed"  # it is in DuckDB's log

@@ -59,6 +59,7 @@ class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
     path_queries: Literal["strip", "keep"] = "strip"
     referrer_queries: Literal["strip", "keep"] = "strip"
     retention_days: Annotated[int, Meta(ge=1)] | None = None
+    memory_limit_mb: Annotated[int, Meta(ge=128)] = 512
 
     @property
     def keeps_queries(self) -> bool:

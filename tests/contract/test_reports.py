@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from figures import DAY, KINDS, MIDNIGHT, Figures, Row, figures_of
+from figures import DAY, MIDNIGHT, ROLLED_KINDS, Figures, Row, figures_of
 from footfall.database.reports import PathViews, Reports, Stats
 from footfall.entry import PAGE_VIEW
 
@@ -31,13 +31,13 @@ ROWS = st.builds(
 )
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=ROLLED_KINDS)
 def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
     with figures_of(request) as figures:
         yield figures
 
 
-@pytest.fixture(params=KINDS, scope="module")
+@pytest.fixture(params=ROLLED_KINDS, scope="module")
 def kept_figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
     """One database for many examples: each takes sites of its own."""
     with figures_of(request) as figures:

@@ -15,7 +15,10 @@ from oracle import Oracle
 
 IN_A_CONSUMER = [f"{point}.{sink}" for point in Failpoint if point.startswith("consumer.") for sink in SINKS]
 IN_AN_IMPORT = [Failpoint.QUEUE_INSERTED, Failpoint.QUEUE_COMMITTED, Failpoint.IMPORT_SENT]
-ELSEWHERE = ("consumer.", "rebuild.", "relay.", "clickhouse.", "migration.", "erasure.", "retention.", "move.")
+ELSEWHERE = (
+    *("consumer.", "rebuild.", "relay.", "clickhouse."),
+    *("migration.", "erasure.", "retention.", "move.", "roll_up."),
+)
 AT_A_START = [Failpoint.QUEUE_TRIMMED, Failpoint.DATABASE_CHECKPOINTING, Failpoint.DATABASE_CHECKPOINTED]
 """Reached within seconds only when an earlier life has left something to do."""
 UNDER_LOAD = [

@@ -126,6 +126,8 @@ def test_a_database_of_the_first_format_is_migrated(
         f"{path}: migration to format 5: done",
         f"{path}: migration to format 6: erasures are recorded",
         f"{path}: migration to format 6: done",
+        f"{path}: migration to format 7: visits and views of pages are kept by days and months, for reports",
+        f"{path}: migration to format 7: done",
     ] == [record.message.partition(" in ")[0] for record in caplog.records]
 
 

@@ -25,8 +25,9 @@ from footfall.durable.files import check_directory, secure_file
 from footfall.durable.quarantine import quarantine
 from footfall.durable.sync import sync
 from footfall.errors import AlreadyInUseError, DamagedFileError, FootfallError, UnreadableFileError
+from footfall.settings import DatabaseSettings
 
-_MEMORY_LIMIT: Final = "512MB"
+MEMORY_LIMIT_MB: Final = DatabaseSettings().memory_limit_mb
 _SPILL_LIMIT: Final = "2GB"
 """On disk, for what a query can't hold in memory."""
 _MAKING: Final = ".making"
@@ -38,7 +39,9 @@ _NOT_TO_BE_HAD: Final = ("Cannot open file", "Is a directory", "No space left on
 _log = logging.getLogger(__name__)
 
 
-def open_database(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+def open_database(
+    path: Path, *, read_only: bool = False, memory_limit_mb: int = MEMORY_LIMIT_MB
+) -> duckdb.DuckDBPyConnection:
     """Open the database, made when it is not there, and migrated when its format is an older one.
 
     Whoever opens it closes it.
@@ -47,6 +50,7 @@ def open_database(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConn
         path: the file.
         read_only: change nothing, neither in the file nor in its log, and make none. Its format may be an older one,
             then: `upgrade` comes first where that matters.
+        memory_limit_mb: what it may use.
 
     Raises:
         AlreadyInUseError: another process has it open; the text says which.
@@ -61,7 +65,7 @@ def open_database(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConn
         for file in (path, log_of(path)):
             secure_file(file)
         shutil.rmtree(outlet_of(path.resolve()), ignore_errors=True)  # what a process that was killed left there
-        connection = _connect(path, read_only=read_only)
+        connection = _connect(path, read_only=read_only, memory_limit_mb=memory_limit_mb)
     except duckdb.Error as error:
         raise _refusal(path, error) from error
     except OSError as error:
@@ -88,7 +92,7 @@ def upgrade(path: Path) -> None:
     open_database(path).close()
 
 
-def open_repaired(path: Path) -> duckdb.DuckDBPyConnection:
+def open_repaired(path: Path, *, memory_limit_mb: int = MEMORY_LIMIT_MB) -> duckdb.DuckDBPyConnection:
     """As `open_database`, but a damaged file is quarantined, and the queue brings again what it still has.
 
     If only the log is damaged, the queue still has all that was in it: no queue forgets what is only in the log
@@ -101,13 +105,13 @@ def open_repaired(path: Path) -> duckdb.DuckDBPyConnection:
     except OSError as error:
         raise FootfallError(f"{path} can't be opened (database.url): {error.strerror}") from error
     try:
-        return open_database(path)
+        return open_database(path, memory_limit_mb=memory_limit_mb)
     except UnreadableFileError as error:
         if not log.exists():
             quarantine_database(path, error)
-            return open_database(path)
+            return open_database(path, memory_limit_mb=memory_limit_mb)
         _tell_quarantined(str(error), quarantine(log))
-    return open_repaired(path)
+    return open_repaired(path, memory_limit_mb=memory_limit_mb)
 
 
 def quarantine_database(path: Path, error: UnreadableFileError) -> None:
@@ -151,12 +155,14 @@ def first_line(error: duckdb.Error) -> str:
     return str(error).partition("\n")[0]
 
 
-def _connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+def _connect(
+    path: Path, *, read_only: bool = False, memory_limit_mb: int = MEMORY_LIMIT_MB
+) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(
         path,
         read_only=read_only,
         config={
-            "memory_limit": _MEMORY_LIMIT,
+            "memory_limit": f"{memory_limit_mb}MB",
             # One processor is left for those who collect.
             "threads": max(1, (os.cpu_count() or 1) - 1),
             # Never reached: see the module's docstring.

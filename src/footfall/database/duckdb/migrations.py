@@ -95,12 +95,47 @@ def _add_erasures(connection: duckdb.DuckDBPyConnection, progress: Progress) -> 
     progress(1.0)
 
 
+def _add_derived(connection: duckdb.DuckDBPyConnection, progress: Progress) -> None:
+    """They are filled in the background, while reports are answered from the events themselves."""
+    connection.execute("""
+        CREATE TABLE rolled_days (day DATE NOT NULL);
+        CREATE TABLE dirty_days (site_id VARCHAR NOT NULL, day DATE NOT NULL);
+        CREATE TABLE rolled_months (site_id VARCHAR NOT NULL, month DATE NOT NULL);
+        CREATE TABLE visits (
+            site_id VARCHAR NOT NULL, day DATE NOT NULL, visitor HUGEINT NOT NULL, is_known BOOLEAN NOT NULL,
+            bot VARCHAR NOT NULL, visit_start BIGINT NOT NULL, duration BIGINT NOT NULL, is_bounce UTINYINT NOT NULL,
+            visit_pageviews INTEGER NOT NULL, visit_events INTEGER NOT NULL,
+            entry_page VARCHAR, entry_page_hostname VARCHAR, source VARCHAR, referrer VARCHAR, utm_source VARCHAR,
+            utm_medium VARCHAR, utm_campaign VARCHAR, utm_content VARCHAR, utm_term VARCHAR, device VARCHAR,
+            screen VARCHAR,
+            language VARCHAR, browser VARCHAR, browser_version VARCHAR, os VARCHAR, os_version VARCHAR, country VARCHAR,
+            region VARCHAR, city VARCHAR, click_id VARCHAR, exit_page VARCHAR, exit_page_hostname VARCHAR
+        );
+        CREATE TABLE page_views (
+            site_id VARCHAR NOT NULL, day DATE NOT NULL, path VARCHAR NOT NULL, is_bot BOOLEAN NOT NULL,
+            pageviews INTEGER NOT NULL
+        );
+        CREATE TABLE month_pages (
+            site_id VARCHAR NOT NULL, month DATE NOT NULL, path VARCHAR NOT NULL, is_bot BOOLEAN NOT NULL,
+            pageviews BIGINT NOT NULL
+        );
+        CREATE TABLE month_visitors (
+            site_id VARCHAR NOT NULL, month DATE NOT NULL, is_bot BOOLEAN NOT NULL, visitor HUGEINT
+        );
+        CREATE TABLE month_anonymous (
+            site_id VARCHAR NOT NULL, month DATE NOT NULL, visitors BIGINT NOT NULL, visitors_with_bots BIGINT NOT NULL
+        );
+    """)
+    progress(1.0)
+
+
 MIGRATIONS: Final = (
     Migration(2, "times of receipt are kept to the second, once", _forget_receipt, bytes_per_event=32),
     Migration(3, "an event id that comes from another address is told apart", _add_sender),
     Migration(4, "the campaign that led to a page has columns", _add_campaign),
     Migration(5, "bots have names; places, screens, versions and engagement have columns", _add_enrichment, 32),
     Migration(6, "erasures are recorded", _add_erasures),
+    Migration(7, "visits and views of pages are kept by days and months, for reports", _add_derived),
 )
 """Ascending, without a gap."""
 

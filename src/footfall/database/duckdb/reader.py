@@ -7,6 +7,7 @@ from datetime import datetime
 import duckdb
 
 from footfall.database.dialect import Dialect
+from footfall.database.duckdb.rolled import answer_rolled
 from footfall.database.filter import patterns_of
 from footfall.database.moments import microseconds
 from footfall.database.query import Figures, Query
@@ -57,6 +58,9 @@ class DuckdbReports(Reports):
 
 
 def _answer(cursor: duckdb.DuckDBPyConnection, query: Query) -> list[Figures]:
+    rolled = answer_rolled(cursor, query)
+    if rolled is not None:
+        return rolled
     for pattern in patterns_of(query.filter):
         try:
             cursor.execute("SELECT regexp_matches('', $pattern)", {"pattern": pattern})

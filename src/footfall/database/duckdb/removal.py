@@ -11,6 +11,7 @@ from typing import Any, Final
 import duckdb
 import msgspec
 
+from footfall.database.duckdb.days import RolledDays
 from footfall.database.erasure import ERASED, RETENTION, Erasure
 from footfall.queue.sink import REMOVED
 
@@ -18,18 +19,21 @@ REMOVED_ROWS: Final = 100_000
 """At a time: some tenths of a second, in which nothing else is written."""
 
 
-def remove_old(db: duckdb.DuckDBPyConnection, oldest: datetime) -> int:
-    """Remove some rows from before a moment, within a transaction; return how many."""
-    return _remove(db, "time < $oldest", {"oldest": oldest}, RETENTION)
+def remove_old(db: duckdb.DuckDBPyConnection, oldest: datetime, days: RolledDays) -> int:
+    """Remove some rows from before a moment, within a transaction (`RolledDays.changing`); return how many."""
+    return _remove(db, "time < $oldest", {"oldest": oldest}, RETENTION, days)
 
 
-def remove_erased(db: duckdb.DuckDBPyConnection, erasure: Erasure, *, until: datetime | None = None) -> bool:
+def remove_erased(
+    db: duckdb.DuckDBPyConnection, erasure: Erasure, *, until: datetime | None = None, days: RolledDays | None = None
+) -> bool:
     """Remove some rows that an erasure names, within a transaction, and note the erasure when it was the last.
 
     Args:
         db: in the transaction.
         erasure: not noted yet.
         until: leave out what happened after this.
+        days: the transaction is `RolledDays.changing`; None where nothing has been rolled up.
 
     Returns:
         whether it was the last.
@@ -37,7 +41,7 @@ def remove_erased(db: duckdb.DuckDBPyConnection, erasure: Erasure, *, until: dat
     condition, parameters = condition_of(db, erasure)
     if until is not None:
         condition, parameters = f"{condition} AND time <= $until", {**parameters, "until": until}
-    is_last = _remove(db, condition, parameters, ERASED) < REMOVED_ROWS
+    is_last = _remove(db, condition, parameters, ERASED, days) < REMOVED_ROWS
     if is_last:
         note(db, erasure)
     return is_last
@@ -77,16 +81,24 @@ def _sites(db: duckdb.DuckDBPyConnection) -> list[str]:
     return [site_id for (site_id,) in db.execute("SELECT DISTINCT site_id FROM events").fetchall()]
 
 
-def _remove(db: duckdb.DuckDBPyConnection, condition: str, parameters: Mapping[str, Any], reason: str) -> int:
-    # What is derived from rows has to follow here, in the same transaction, for each site and day that loses some.
-    [(count,)] = db.execute(
-        f"DELETE FROM events WHERE rowid IN (SELECT rowid FROM events WHERE {condition} LIMIT {REMOVED_ROWS})",
+def _remove(
+    db: duckdb.DuckDBPyConnection,
+    condition: str,
+    parameters: Mapping[str, Any],
+    reason: str,
+    days: RolledDays | None,
+) -> int:
+    rows = db.execute(
+        f"DELETE FROM events WHERE rowid IN (SELECT rowid FROM events WHERE {condition} LIMIT {REMOVED_ROWS}) "
+        "RETURNING site_id, CAST(time AS DATE)",
         dict(parameters),
     ).fetchall()
-    if count:
+    if rows:
+        if days is not None:
+            days.drop(db, set(rows))
         found = db.execute("SELECT skipped FROM positions WHERE source = ?", [REMOVED]).fetchall()
         removed = msgspec.json.decode(found[0][0], type=dict[str, int]) if found else {}
-        removed[reason] = removed.get(reason, 0) + count
+        removed[reason] = removed.get(reason, 0) + len(rows)
         db.execute("DELETE FROM positions WHERE source = ?", [REMOVED])
         db.execute("INSERT INTO positions VALUES (?, 0, 0, ?)", [REMOVED, msgspec.json.encode(removed).decode()])
-    return int(count)
+    return len(rows)

@@ -20,6 +20,7 @@ from typing import Final
 import duckdb
 import msgspec
 
+from footfall.database.duckdb.days import RolledDays, SiteDay
 from footfall.database.duckdb.event_ids import EventIds
 from footfall.database.duckdb.file import first_line, is_unreadable, log_of, path_of
 from footfall.database.duckdb.removal import REMOVED_ROWS, erasures_in, remove_erased, remove_old
@@ -60,6 +61,7 @@ class DuckdbSink:
         checkpoint_bytes: after so many bytes of the queue a checkpoint is due, because the queue has to keep what no
             checkpoint covers.
         erasures: those that were ordered in this `data_dir`.
+        days: shared with the roll-up, if there is one.
 
     Raises:
         OSError, DamagedFileError: as `write`.
@@ -77,6 +79,7 @@ class DuckdbSink:
         find_place: FindPlace = nowhere,
         checkpoint_bytes: int = CHECKPOINT_BYTES,
         erasures: ErasureFile | None = None,
+        days: RolledDays | None = None,
     ) -> None:
         self._db = connection.cursor()
         self._clock = clock
@@ -86,6 +89,7 @@ class DuckdbSink:
         self._path = path_of(self._db)
         self._salts = DuckdbSalts(self._db, self._now)
         self._event_ids = EventIds(self._db)
+        self._days = days or RolledDays(connection)
         self._positions: dict[str, Progress] = {}
         self._ordered = erasures
         self._done: dict[str, Erasure] = {}
@@ -131,7 +135,8 @@ class DuckdbSink:
         moved: dict[str, Progress] = {}
         rows = 0
         entries = [entries_of(batch) for batch in batches]
-        with self._transaction():
+        touched: set[SiteDay] = set()
+        with self._days.changing(), self._transaction():
             seen = SeenIds(self._event_ids.look_up(keys_in(entries)), self._salts)
             with self._db.appender("events", columns=list(NAMES)) as events:
                 for batch, batch_entries in zip(batches, entries, strict=True):
@@ -147,9 +152,11 @@ class DuckdbSink:
                         keeping=keeping,
                     )
                     events.append_rows(added.rows)
+                    touched |= {(row[1], row[0].date()) for row in added.rows}
                     moved[batch.source] = added.progress
                     rows += len(added.rows)
             reach(Failpoint.DATABASE_APPENDED)
+            self._days.mark(self._db, touched)
             self._event_ids.save(seen.new)
             self._salts.save(now)
             for source, after in moved.items():
@@ -187,8 +194,8 @@ class DuckdbSink:
         for erasure in self._ordered.read() if self._ordered else ():
             is_last = erasure.id in self._done
             while not is_last:
-                with self._transaction():
-                    is_last = remove_erased(self._db, erasure)
+                with self._days.changing(), self._transaction():
+                    is_last = remove_erased(self._db, erasure, days=self._days)
                     reach(Failpoint.ERASURE_REMOVED)
                 reach(Failpoint.ERASURE_COMMITTED)
                 self._uncovered_since = self._uncovered_since or self._now()
@@ -199,8 +206,8 @@ class DuckdbSink:
         oldest = oldest_kept(now, self._settings.retention_days)
         if oldest is None or oldest == self._cleared_until:
             return
-        with self._transaction():
-            count = remove_old(self._db, oldest)
+        with self._days.changing(), self._transaction():
+            count = remove_old(self._db, oldest, self._days)
             reach(Failpoint.RETENTION_REMOVED)
         reach(Failpoint.RETENTION_COMMITTED)
         if count:
