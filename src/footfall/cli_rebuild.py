@@ -11,7 +11,7 @@ from footfall.cli import progress_bar, settings_option
 from footfall.commands.export import Export
 from footfall.commands.logfile import LogFile
 from footfall.commands.rebuild.account import NOT_REBUILT
-from footfall.commands.rebuild.contents import Contents, DuckdbContents, ExportContents
+from footfall.commands.rebuild.holdings import DuckdbHoldings, ExportHoldings, Holdings
 from footfall.commands.rebuild.logs import find_logs
 from footfall.commands.rebuild.run import NO_LOGS, Logs, RebuildReport
 from footfall.commands.rebuild.run import rebuild as rebuild_database
@@ -124,11 +124,11 @@ def rebuild(
     click.echo("\n".join(_summary(report, _name_of(from_url, export_path))))
 
 
-def _first(held: ExitStack, from_url: str | None, export_path: Path | None) -> Contents | None:
+def _first(held: ExitStack, from_url: str | None, export_path: Path | None) -> Holdings | None:
     """What was named in place of the present database, opened."""
     if export_path is not None:
         file = held.enter_context(LogFile(export_path))
-        return ExportContents(Export(file), file.size)
+        return ExportHoldings(Export(file), file.size)
     if from_url is None:
         return None
     if from_url.startswith("duckdb:"):
@@ -136,14 +136,14 @@ def _first(held: ExitStack, from_url: str | None, export_path: Path | None) -> C
         if not path.is_file():
             raise BadUsageError(f"--from {from_url}: there is no such file.")
         upgrade(path)
-        return DuckdbContents(held.enter_context(closing(open_database(path, read_only=True))))
+        return DuckdbHoldings(held.enter_context(closing(open_database(path, read_only=True))))
     if not DatabaseSettings(url=from_url).is_clickhouse:
         raise BadUsageError(f"--from {from_url}: write duckdb:PATH or clickhouse://user:password@host:8123/database.")
     # Extras, which nobody needs for DuckDB.
-    from footfall.commands.rebuild.clickhouse import ClickhouseContents  # noqa: PLC0415
+    from footfall.commands.rebuild.clickhouse import ClickhouseHoldings  # noqa: PLC0415
     from footfall.database.clickhouse.open import open_clickhouse  # noqa: PLC0415
 
-    return ClickhouseContents(held.enter_context(closing(open_clickhouse(from_url))))
+    return ClickhouseHoldings(held.enter_context(closing(open_clickhouse(from_url))))
 
 
 def _name_of(from_url: str | None, export_path: Path | None) -> str:
@@ -152,7 +152,7 @@ def _name_of(from_url: str | None, export_path: Path | None) -> str:
     return "old database" if from_url is None else "database named"
 
 
-def _fill(held: ExitStack, settings: Settings, first: Contents | None) -> None:
+def _fill(held: ExitStack, settings: Settings, first: Holdings | None) -> None:
     """Fill an empty ClickHouse database."""
     if first is None:
         raise BadUsageError(
@@ -185,7 +185,7 @@ def _opened_logs(held: ExitStack, settings: Settings, named: tuple[Path, ...]) -
     return logs
 
 
-def _refuse_nothing(settings: Settings, queue: LocalQueue, first: Contents | None, logs: Logs) -> None:
+def _refuse_nothing(settings: Settings, queue: LocalQueue, first: Holdings | None, logs: Logs) -> None:
     """An empty database would only hide that the settings point to the wrong place."""
     if first is not None or settings.database_path.exists() or logs.files or queue.last_sequence():
         return

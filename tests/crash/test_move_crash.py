@@ -7,8 +7,8 @@ from secrets import token_hex
 import pytest
 
 from clickhouse_server import ClickhouseServer
-from footfall.commands.rebuild.clickhouse import ClickhouseContents
-from footfall.commands.rebuild.contents import Contents, DuckdbContents
+from footfall.commands.rebuild.clickhouse import ClickhouseHoldings
+from footfall.commands.rebuild.holdings import DuckdbHoldings, Holdings
 from footfall.database.clickhouse.open import open_clickhouse
 from footfall.database.duckdb.file import open_database
 from footfall.database.duckdb.writer import DuckdbSink
@@ -22,7 +22,7 @@ EVENTS = 60_000
 """More than one part of a move."""
 
 
-def held(contents: Contents) -> tuple[object, ...]:
+def held(contents: Holdings) -> tuple[object, ...]:
     """All there is, in an order that does not depend on the database."""
     rows = sorted(contents.rows(DatabaseSettings()), key=str)
     return rows, sorted(contents.event_ids()), sorted(contents.salts()), contents.progress()
@@ -39,7 +39,7 @@ def test_crash_of_a_move(tmp_path: Path, clickhouse: ClickhouseServer, point: Fa
     with closing(open_database(tmp_path / "data" / "footfall.duckdb")) as database:
         with closing(DuckdbSink(database)) as sink:
             sink.write([Batch("a", 1, 0, EVENTS, encode_entries(events))])
-        before = held(DuckdbContents(database))
+        before = held(DuckdbHoldings(database))
     footfall = Footfall(tmp_path, FOOTFALL__DATABASE__URL=url)
     move = ["rebuild", "--from", "duckdb:data/footfall.duckdb"]
 
@@ -50,4 +50,4 @@ def test_crash_of_a_move(tmp_path: Path, clickhouse: ClickhouseServer, point: Fa
     is_whole = point == Failpoint.MOVE_DONE
     assert ((2, True) if is_whole else (0, False)) == (again.returncode, "has events already" in again.stderr), again
     with closing(open_clickhouse(url)) as moved:
-        assert before == held(ClickhouseContents(moved))
+        assert before == held(ClickhouseHoldings(moved))

@@ -5,8 +5,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from footfall.database.contents import Contents
-from footfall.database.duckdb.channel import RunningContents
 from footfall.database.duckdb.contents import DuckdbContents
+from footfall.database.duckdb.contents_socket import RunningContents
 from footfall.database.duckdb.file import open_database, upgrade
 from footfall.errors import FootfallError
 from footfall.processes.data_dir import DATABASE_LOCK, lock

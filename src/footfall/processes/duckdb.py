@@ -7,8 +7,8 @@ from contextlib import closing, contextmanager
 
 import duckdb
 
-from footfall.database.duckdb.channel import ContentsServer
 from footfall.database.duckdb.contents import DuckdbContents
+from footfall.database.duckdb.contents_socket import ContentsServer
 from footfall.database.duckdb.days import RolledDays
 from footfall.database.duckdb.file import open_repaired, quarantine_database
 from footfall.database.duckdb.reader import DuckdbReports

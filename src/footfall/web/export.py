@@ -9,13 +9,11 @@ can't tell, so it is refused.
 import asyncio
 import datetime as dt
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
 from typing import Annotated, Final, Literal
 from urllib.parse import quote
 
-import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -26,7 +24,8 @@ from starlette.types import Receive, Scope, Send
 from footfall.database.contents import BusyError, Contents, Format, Selection
 from footfall.entry import MAX_SITE_ID
 from footfall.errors import FootfallError
-from footfall.problem import FieldError, Problem, field_errors_of, unknown_field_errors
+from footfall.problem import FieldError, Problem
+from footfall.web.parameters import read
 
 MEDIA_TYPES: Final = {
     Format.CSV: "text/csv; charset=utf-8; header=present",
@@ -70,14 +69,13 @@ class ExportQuery(Struct, frozen=True):
         return "_".join([self.site_id, *days]) + f".{self.form}"
 
 
-_PARAMETERS: Final = ExportQuery.__struct_encode_fields__
-
-
 def export_route(contents: Contents) -> Route:
     """The path, which reads from `contents`."""
 
     async def export(request: Request) -> Response:
-        query = _parsed(request.query_params.multi_items())
+        query = read(
+            request.query_params.multi_items(), ExportQuery, _errors_of_days, refusal="The events can't be exported."
+        )
         name = quote(query.file_name, safe="")
         # RFC 6266 and RFC 8187; old clients read the first one.
         headers = {"Content-Disposition": f"attachment; filename=\"export.{query.form}\"; filename*=UTF-8''{name}"}
@@ -149,23 +147,6 @@ def _begin(held: ExitStack, contents: Contents, query: ExportQuery) -> tuple[byt
         raise Problem(503, "The database can't be reached. Try again later.") from None
 
 
-def _parsed(parameters: Iterable[tuple[str, str]]) -> ExportQuery:
-    """Check the parameters of a request, decoded, in the order they came.
-
-    Raises:
-        Problem: 422 with every parameter that is missing, wrong, not known or given twice.
-    """
-    given: dict[str, str] = {}
-    field_errors = []
-    for name, value in parameters:
-        if name in given and name in _PARAMETERS:
-            field_errors.append(FieldError(name, "is given more than once"))
-        given[name] = value
-    field_errors += field_errors_of(given, ExportQuery, partial(msgspec.convert, strict=False))
-    field_errors += unknown_field_errors(given, _PARAMETERS)
-    if not field_errors:
-        query = msgspec.convert(given, ExportQuery, strict=False)
-        if not (query.first and query.last and query.first > query.last):
-            return query
-        field_errors = [FieldError("from", "is after to")]
-    raise Problem(422, "The events can't be exported.", field_errors)
+def _errors_of_days(query: ExportQuery) -> list[FieldError]:
+    is_reversed = query.first and query.last and query.first > query.last
+    return [FieldError("from", "is after to")] if is_reversed else []

@@ -2,15 +2,14 @@
 
 import datetime as dt
 from collections.abc import Iterable
-from functools import partial
 from typing import Annotated, Final, Literal
 
-import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from footfall.database.reports import PathViews, Stats
 from footfall.entry import MAX_SITE_ID
-from footfall.problem import FieldError, Problem, field_errors_of, unknown_field_errors
+from footfall.problem import FieldError
+from footfall.web.parameters import read
 
 MAX_PATHS: Final = 100
 
@@ -40,9 +39,6 @@ class StatsQuery(Struct, frozen=True):
     def last_day(self) -> dt.date | None:
         """The last day that counts; None for no end."""
         return self.date or self.last or None
-
-
-_PARAMETERS: Final = StatsQuery.__struct_encode_fields__
 
 
 class StatsAnswer(Struct, frozen=True, kw_only=True):
@@ -77,20 +73,7 @@ def parse_query(parameters: Iterable[tuple[str, str]]) -> StatsQuery:
     Raises:
         Problem: 422 with every parameter that is missing, wrong, not known or given twice.
     """
-    given: dict[str, str] = {}
-    field_errors = []
-    for name, value in parameters:
-        if name in given and name in _PARAMETERS:
-            field_errors.append(FieldError(name, "is given more than once"))
-        given[name] = value
-    field_errors += field_errors_of(given, StatsQuery, partial(msgspec.convert, strict=False))
-    field_errors += unknown_field_errors(given, _PARAMETERS)
-    if not field_errors:
-        query = msgspec.convert(given, StatsQuery, strict=False)
-        field_errors = _field_errors_of_days(query)
-    if field_errors:
-        raise Problem(422, "The report can't be made.", field_errors)
-    return query
+    return read(parameters, StatsQuery, _field_errors_of_days, refusal="The report can't be made.")
 
 
 def _field_errors_of_days(query: StatsQuery) -> list[FieldError]:

@@ -12,8 +12,8 @@ import pytest
 from clickhouse_server import ClickhouseServer
 from footfall.commands.export import Export, write_export
 from footfall.commands.logfile import LogFile
-from footfall.commands.rebuild.clickhouse import ClickhouseContents, fill
-from footfall.commands.rebuild.contents import Contents, DuckdbContents, ExportContents
+from footfall.commands.rebuild.clickhouse import ClickhouseHoldings, fill
+from footfall.commands.rebuild.holdings import DuckdbHoldings, ExportHoldings, Holdings
 from footfall.commands.rebuild.run import rebuild
 from footfall.database.clickhouse.open import open_clickhouse
 from footfall.database.clickhouse.server import ClickhouseDatabase
@@ -74,19 +74,19 @@ class Place:
             closing(open_clickhouse(self.url)) as database,
             closing(open_database(self.duckdb, read_only=True)) as source,
         ):
-            return fill(database, DuckdbContents(source), **kwargs)
+            return fill(database, DuckdbHoldings(source), **kwargs)
 
     def to_duckdb(self) -> int:
         with closing(open_clickhouse(self.url)) as database:
-            return rebuild(self.duckdb, None, first=ClickhouseContents(database)).events
+            return rebuild(self.duckdb, None, first=ClickhouseHoldings(database)).events
 
     def duckdb_has(self) -> tuple[object, ...]:
         with closing(open_database(self.duckdb, read_only=True)) as database:
-            return contents_of(DuckdbContents(database))
+            return contents_of(DuckdbHoldings(database))
 
     def clickhouse_has(self) -> tuple[object, ...]:
         with closing(open_clickhouse(self.url)) as database:
-            return contents_of(ClickhouseContents(database))
+            return contents_of(ClickhouseHoldings(database))
 
 
 def written(sink: Sink, batches: Sequence[Batch]) -> Mapping[str, Progress]:
@@ -97,7 +97,7 @@ def written(sink: Sink, batches: Sequence[Batch]) -> Mapping[str, Progress]:
     }
 
 
-def contents_of(contents: Contents) -> tuple[object, ...]:
+def contents_of(contents: Holdings) -> tuple[object, ...]:
     """All there is, in an order that does not depend on the database."""
     ids = sorted(contents.event_ids())
     rows: list[Row] = sorted(contents.rows(DatabaseSettings()), key=str)
@@ -176,7 +176,7 @@ def test_a_database_that_is_being_written_is_not_moved(place: Place) -> None:
     """Something could be missing, and nobody would know."""
     place.write_clickhouse(BATCHES[:1])
     with closing(open_clickhouse(place.url)) as database:
-        contents = ClickhouseContents(database)
+        contents = ClickhouseHoldings(database)
         place.write_clickhouse(BATCHES[:2])
         with pytest.raises(FootfallError, match="A processor writes to the database"):
             rebuild(place.duckdb, None, first=contents)
@@ -203,7 +203,7 @@ def test_an_interrupted_move_begins_anew(place: Place) -> None:
         closing(open_database(place.duckdb, read_only=True)) as source,
         pytest.raises(OSError, match="away"),
     ):
-        fill(failing, DuckdbContents(source))
+        fill(failing, DuckdbHoldings(source))
 
     place.to_clickhouse()
 
@@ -219,16 +219,16 @@ def test_a_database_with_events_is_left_alone(place: Place) -> None:
 
 
 @pytest.fixture
-def exported(place: Place, tmp_path: Path) -> Iterator[Callable[[], ExportContents]]:
+def exported(place: Place, tmp_path: Path) -> Iterator[Callable[[], ExportHoldings]]:
     """Opens what DuckDB has of three batches, exported."""
     place.write_duckdb(BATCHES[:3])
     with closing(open_database(place.duckdb)) as database:
         write_export(Exporter(database), tmp_path / "events.ndjson.gz", Format.NDJSON, is_restorable=True)
     with ExitStack() as files:
-        yield lambda: ExportContents(Export(files.enter_context(LogFile(tmp_path / "events.ndjson.gz"))), 1)
+        yield lambda: ExportHoldings(Export(files.enter_context(LogFile(tmp_path / "events.ndjson.gz"))), 1)
 
 
-def test_an_export_fills_clickhouse(place: Place, exported: Callable[[], ExportContents]) -> None:
+def test_an_export_fills_clickhouse(place: Place, exported: Callable[[], ExportHoldings]) -> None:
     """Also where there is nothing else; but for the salts, everything is there."""
     with closing(open_clickhouse(place.url)) as database:
         assert 13 == fill(database, exported())

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from footfall.commands.export import Export, write_export
 from footfall.commands.logfile import LogFile, Skipped
 from footfall.commands.rebuild.account import NOT_REBUILT
-from footfall.commands.rebuild.contents import ExportContents
+from footfall.commands.rebuild.holdings import ExportHoldings
 from footfall.commands.rebuild.logs import find_logs
 from footfall.commands.rebuild.run import Logs, RebuildReport, rebuild
 from footfall.database.contents import Format
@@ -136,7 +136,7 @@ class Site:
 
     def rebuild_from(self, path: Path, **kwargs: Any) -> RebuildReport:
         with LogFile(path) as file:
-            return rebuild(self.database, self.queue, first=ExportContents(Export(file), file.size), **kwargs)
+            return rebuild(self.database, self.queue, first=ExportHoldings(Export(file), file.size), **kwargs)
 
     def query(self, sql: str) -> Rows:
         with closing(open_database(self.database, read_only=True)) as database:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from footfall.commands.rebuild.contents import ROW_BYTES, Contents, Salt
+from footfall.commands.rebuild.holdings import ROW_BYTES, Holdings, Salt
 from footfall.database.clickhouse.ddl import EVENT_ID_TYPES, EVENT_TYPES, POSITION_TYPES, SALT_TYPES
 from footfall.database.clickhouse.server import ClickhouseDatabase
 from footfall.database.clickhouse.values import loaded, stored
@@ -36,7 +36,7 @@ _LOOK_AGAIN_S: Final = 0.5
 _Item = TypeVar("_Item")
 
 
-class ClickhouseContents(Contents):
+class ClickhouseHoldings(Holdings):
     """A ClickHouse database, which nobody writes to meanwhile.
 
     Rows behind the position are left out: a processor that ended has written them, and the queue brings them again. So
@@ -126,7 +126,7 @@ class ClickhouseContents(Contents):
 
 def fill(
     database: ClickhouseDatabase,
-    contents: Contents,
+    contents: Holdings,
     *,
     settings: DatabaseSettings = DatabaseSettings(),
     on_progress: Callable[[int], object] = lambda _: None,

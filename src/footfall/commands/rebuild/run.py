@@ -30,8 +30,8 @@ from msgspec import Struct, field
 from footfall.commands.export import count_events
 from footfall.commands.logfile import LogFile, ReadError, Skipped
 from footfall.commands.rebuild.account import NOT_REBUILT, settle
-from footfall.commands.rebuild.contents import Contents, DuckdbContents, Salt, events_by_day, opened
 from footfall.commands.rebuild.difference import DayCount, difference
+from footfall.commands.rebuild.holdings import DuckdbHoldings, Holdings, Salt, events_by_day, opened
 from footfall.commands.rebuild.known_hits import KnownHits
 from footfall.commands.rebuild.logs import count_logged, hit_of, lines_in
 from footfall.commands.rebuild.replacement import Replacement
@@ -108,7 +108,7 @@ def rebuild(
     path: Path,
     queue: LocalQueue | None,
     *,
-    first: Contents | None = None,
+    first: Holdings | None = None,
     logs: Logs = NO_LOGS,
     settings: DatabaseSettings = DatabaseSettings(),
     erasures: ErasureFile | None = None,
@@ -157,7 +157,7 @@ class _Rebuild:
         self._erasures = {erasure.id: erasure for erasure in (erasures.read() if erasures else ())}
         self._report = RebuildReport()
 
-    def run(self, first: Contents | None, logs: Logs, *, may_have_fewer: bool) -> RebuildReport:
+    def run(self, first: Holdings | None, logs: Logs, *, may_have_fewer: bool) -> RebuildReport:
         replacement = Replacement(self._path)
         settled = None
         with replacement.made() as new, opened(self._path) as old:
@@ -187,7 +187,7 @@ class _Rebuild:
         self._report.kept = replacement.kept
         return self._report
 
-    def _erase(self, new: duckdb.DuckDBPyConnection, source: Contents | None, old: Contents | None) -> None:
+    def _erase(self, new: duckdb.DuckDBPyConnection, source: Holdings | None, old: Holdings | None) -> None:
         """Let all erasures that are known hold for the new database, and remove what they name and it still has."""
         done = source.erasures() if source else {}
         self._erasures |= (old.erasures() if old else {}) | done
@@ -203,7 +203,7 @@ class _Rebuild:
                     is_last = remove_erased(new, erasure, until=until)
                 new.commit()
 
-    def _take_contents(self, new: duckdb.DuckDBPyConnection, contents: Contents, salts: Sequence[Salt]) -> None:
+    def _take_contents(self, new: duckdb.DuckDBPyConnection, contents: Holdings, salts: Sequence[Salt]) -> None:
         for ids in _chunks(contents.event_ids(), _CHUNK_ROWS):
             with new.appender("event_ids") as event_ids:
                 event_ids.append_rows([(key, *seen) for key, seen in ids])
@@ -368,7 +368,7 @@ def _sites_since(new: duckdb.DuckDBPyConnection) -> list[tuple[str, int]]:
 
 
 def _positions(new: duckdb.DuckDBPyConnection) -> dict[str, Progress]:
-    return DuckdbContents(new).progress()
+    return DuckdbHoldings(new).progress()
 
 
 def _put_positions(new: duckdb.DuckDBPyConnection, positions: Mapping[str, Progress]) -> None:

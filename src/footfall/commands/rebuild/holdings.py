@@ -33,7 +33,7 @@ ROW_BYTES: Final = 100
 _FETCHED_ROWS: Final = 10_000
 
 
-class Contents(ABC):
+class Holdings(ABC):
     """All of a database. Read the event ids before the rows.
 
     Attributes:
@@ -67,7 +67,7 @@ class Contents(ABC):
         return {}
 
 
-class ExportContents(Contents):
+class ExportHoldings(Holdings):
     """What `footfall export` wrote. Nobody needs salts to read it, so it has none."""
 
     def __init__(self, export: Export, size: int) -> None:
@@ -88,7 +88,7 @@ class ExportContents(Contents):
         return self._export.consumed()
 
 
-class DuckdbContents(Contents):
+class DuckdbHoldings(Holdings):
     """A DuckDB database, which nobody writes to meanwhile.
 
     Attributes:
@@ -166,7 +166,7 @@ def events_by_day(
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[DuckdbContents | None]:
+def opened(path: Path) -> Iterator[DuckdbHoldings | None]:
     """What a DuckDB file has, once it is migrated if need be. None if there is none, or it can't be read.
 
     Raises:
@@ -177,7 +177,7 @@ def opened(path: Path) -> Iterator[DuckdbContents | None]:
         try:
             upgrade(path)
             database = open_database(path, read_only=True)
-            contents = DuckdbContents(database)
+            contents = DuckdbHoldings(database)
         except AlreadyInUseError:
             raise
         except (FootfallError, duckdb.Error):
