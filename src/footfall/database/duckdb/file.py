@@ -173,9 +173,11 @@ def _connect(
             "autoload_known_extensions": False,
         },
     )
-    outlet = str(outlet_of(path.resolve())).replace("'", "''")
-    connection.execute(f"SET GLOBAL allowed_directories = ['{outlet}/']")
-    connection.execute("SET GLOBAL enable_external_access = false")
+    # Connections of one process share the database and its settings. Once access is off, neither can be set again.
+    if connection.execute("SELECT current_setting('enable_external_access')").fetchone() == (True,):
+        outlet = str(outlet_of(path.resolve())).replace("'", "''")
+        connection.execute(f"SET GLOBAL allowed_directories = ['{outlet}/']")
+        connection.execute("SET GLOBAL enable_external_access = false")
     return connection
 
 
