@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from clickhouse_server import ClickhouseServer
-from harness import ANSWER_S, IS_TIMED, Footfall, eventually, free_port, write_settings
+from harness import ANSWER_S, IS_TIMED, START_S, Footfall, eventually, free_port, write_settings
 
 
 def test_hit_and_event_reach_both_outputs(served: Footfall) -> None:
@@ -143,6 +143,14 @@ def _send_hits(footfall: Footfall, name: str) -> None:
         httpx.get(footfall.url + "/track?site_id=w", headers={"User-Agent": f"{name}-{number}"})
 
 
+def _page(url: str) -> str:
+    """What a service that is just being started answers; empty as long as it does not."""
+    try:
+        return httpx.get(url).text
+    except httpx.TransportError:
+        return ""
+
+
 def test_roles_run_as_services_of_their_own(tmp_path: Path) -> None:
     """Three services over one data directory do what `serve` does."""
     collector = Footfall(tmp_path)
@@ -154,6 +162,8 @@ def test_roles_run_as_services_of_their_own(tmp_path: Path) -> None:
     ]
     try:
         collector.start("run", "collector")
+        # The pages are served elsewhere, and still tell newcomers where the collector is.
+        eventually(True, lambda: f"{collector.url}/script.js" in _page(database.url), START_S)
         httpx.get(collector.url + "/track?site_id=split")
         collector.settle()
         assert 1 == len(collector.lines())

@@ -11,7 +11,7 @@ from footfall.database.contents import Contents
 from footfall.database.reports import Reports
 from footfall.processes.data_dir import DATABASE_PRESENCE, presence
 from footfall.processes.feeds import open_feed
-from footfall.processes.roles import PROCESSOR, REPORTING
+from footfall.processes.roles import COLLECTOR, PROCESSOR, REPORTING
 from footfall.processes.service_status import service_status
 from footfall.processes.web import serve
 from footfall.queue.broker.tracing import open_tracing
@@ -74,6 +74,7 @@ def work(
                     sites=settings.sites,
                     time_zone=settings.reporting.time_zone,
                     public_url=settings.collector.public_url,
+                    collector_url=None if COLLECTOR in roles else settings.collector.browsers_url,
                     token=settings.reporting.token,
                 )
                 serve(lifeline, app, listener)

@@ -44,6 +44,7 @@ def build_app(
     sites: Mapping[str, SiteSettings] | None = None,
     time_zone: str = "UTC",
     public_url: str | None = None,
+    collector_url: str | None = None,
     token: str | None = None,
     wait_s: float = LIMIT_S,
 ) -> Starlette:
@@ -57,6 +58,7 @@ def build_app(
         sites: what the settings say about each site.
         time_zone: whose days the reports of other sites have.
         public_url: where browsers reach the collector, if that is set.
+        collector_url: the same, or the likeliest, if the collector is another service; None if it is this one.
         token: what people log in with; None if it is not set.
         wait_s: how many seconds a request may wait until others are done.
 
@@ -66,7 +68,7 @@ def build_app(
     desk = Desk(wait_s)
     known = Sites(sites or {}, time_zone)
     queries = endpoints.routes(reports, known, desk)
-    people = pages.routes(reports, known, status, desk, public_url, token)
+    people = pages.routes(reports, known, status, desk, public_url or collector_url, token)
     data = [_stats(reports, desk), export_route(contents), *queries]
     return _app([*data, *people, *_status_routes(status), *_documentation(public_url)], access)
 

@@ -33,7 +33,7 @@ def routes(  # noqa: C901 - a function a path
     sites: Sites,
     status: ServiceStatus,
     desk: Desk,
-    public_url: str | None,
+    collector_url: str | None,
     token: str | None,
 ) -> list[Route]:
     """All of them.
@@ -43,7 +43,7 @@ def routes(  # noqa: C901 - a function a path
         sites: what is known of each site.
         status: answers for the state of the service.
         desk: has the pages made.
-        public_url: where browsers reach the collector; None: where they reach these pages.
+        collector_url: where browsers reach the collector; None: where they reach these pages.
         token: what people log in with; None if it is not set.
     """
     live = Live(reports, desk, _now)
@@ -77,7 +77,7 @@ def routes(  # noqa: C901 - a function a path
         def make() -> Iterator[str]:
             first = reports.first_events()
             known = {site_id: site_of(site_id, first.get(site_id)) for site_id in (*sites.declared, *first)}
-            return overview.parts(known, reports, snippet_host=(public_url or str(request.base_url)).rstrip("/"))
+            return overview.parts(known, reports, snippet_host=(collector_url or str(request.base_url)).rstrip("/"))
 
         return await streamed(make)
 

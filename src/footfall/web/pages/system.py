@@ -57,11 +57,12 @@ def _lost(sink: SinkLedger) -> int:
 def _lane(name: str, sink: SinkLedger, received: int) -> dict[str, object]:
     duplicates = sink.skipped.get(_DUPLICATE, 0)
     lost = _lost(sink)
-    skipped = sum(sink.skipped.values()) - duplicates - lost
+    left_out = {reason: count for reason, count in sink.skipped.items() if reason not in (_DUPLICATE, *_LOST)}
+    reasons = ", ".join(reason.replace("_", " ") for reason in sorted(left_out))
     amounts = (
         ("written", "written", sink.written),
         ("duplicate", "sent again, counted once", duplicates),
-        ("skipped", "have no place in it", skipped),
+        ("skipped", f"left out ({reasons})", sum(left_out.values())),
         ("lost", "lost", lost),
         ("pending", "on their way", sink.pending),
     )

@@ -24,3 +24,15 @@ def test_what_is_lost_is_said(written: int, skipped: dict[str, int], verdict: st
     status = ServiceStatus(lambda: state, sinks=("database",), checks={})
 
     assert verdict in page(status, has_login=False)
+
+
+def test_why_something_is_left_out_is_said() -> None:
+    """Events have no line in the visits log; the page says that it is because they are events."""
+    skipped = {"event": 1, "no_address": 1, "duplicate": 1}
+    state = QueueState(3, {}, 1, {"visit_log": SinkReport(1, 1, 0, skipped, "", None)}, {}, {}, 4096)
+    status = ServiceStatus(lambda: state, sinks=("visit_log",), checks={})
+
+    shown = page(status, has_login=False)
+
+    assert "left out (event, no address): <b>2</b>" in shown
+    assert "sent again, counted once: <b>1</b>" in shown
