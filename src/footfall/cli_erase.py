@@ -2,15 +2,19 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
-from datetime import date, datetime
+from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import click
 
 from footfall import config
 from footfall.cli import settings_option
+from footfall.commands.contents import open_contents
 from footfall.commands.erase import carry_out, named, order, wait_for_processor
+from footfall.database.contents import Answer
+from footfall.database.duckdb.contents import DuckdbContents
 from footfall.database.duckdb.file import open_database, upgrade
 from footfall.database.erasure import FILE_NAME, ErasureFile, make_erasure
 from footfall.durable.lock import FileLock
@@ -40,7 +44,7 @@ def erase(
     """Remove events from the database, for good.
 
     Those go to which all options apply. Without --yes, it says how many there are, by site and day, and changes
-    nothing; Footfall has to be stopped for that. With --yes, Footfall may run.
+    nothing. Footfall may run.
 
     What was removed does not come back: not by a rebuild, not from a backup of the database, and not from what the
     queue still has. Events that are received afterwards count again.
@@ -63,15 +67,12 @@ def erase(
         erasure = make_erasure(until, now_us, site_id=site_id, user_id=user_id, before=day)
         file = ErasureFile(settings.data_path / FILE_NAME)
         database_lock = _free_lock(held, settings)
-        if database_lock is None and not yes:
-            raise FootfallError(
-                "Footfall is running, and nobody else can read the database. Stop it to see what would be removed, or "
-                "add --yes to remove it."
-            )
         if database_lock is not None:
             upgrade(path)
             with closing(open_database(path, read_only=True)) as database:
-                _show(named(database, erasure), is_done=yes)
+                _show(named(DuckdbContents(database, query_s=None).query, erasure), is_done=yes)
+        elif not yes:
+            _show(named(partial(_ask_running, settings), erasure), is_done=False)
         if yes:
             order(file, erasure)
             if database_lock is not None:
@@ -91,7 +92,16 @@ def _free_lock(held: ExitStack, settings: Settings) -> FileLock | None:
         return None
 
 
-def _show(days: Iterator[tuple[str, date, int]], *, is_done: bool) -> None:
+@contextmanager
+def _ask_running(settings: Settings, sql: str) -> Iterator[Answer]:
+    try:
+        with open_contents(settings) as contents, contents.query(sql) as answer:
+            yield answer
+    except OSError as error:  # a time-out, too
+        raise FootfallError(f"What would be removed can't be shown now: {error}") from error
+
+
+def _show(days: Iterator[tuple[str, str, int]], *, is_done: bool) -> None:
     total = shown = 0
     for site_id, day, count in days:
         total += count
@@ -100,10 +110,13 @@ def _show(days: Iterator[tuple[str, date, int]], *, is_done: bool) -> None:
             click.echo(f"{site_id} {day}: {count:,}")
     if shown > _SHOWN_DAYS:
         click.echo(f"... and {shown - _SHOWN_DAYS:,} more days")
+    events, them = ("event", "it") if total == 1 else ("events", "them")
     if is_done:
-        click.echo(f"{total:,} events are removed.")
+        click.echo(f"Removing {total:,} {events}.")
+    elif total:
+        click.echo(f"{total:,} {events} would be removed. Nothing was changed: add --yes to remove {them}.")
     else:
-        click.echo(f"{total:,} events would be removed. Nothing was changed: add --yes to remove them.")
+        click.echo("The database has no such event.")
 
 
 def _what_stays(settings: Settings) -> Iterator[str]:

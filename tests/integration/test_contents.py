@@ -137,6 +137,23 @@ def test_wrong_use_is_told(served: Footfall, arguments: list[str], text: str) ->
     assert "mine" == (served.directory / "there.csv").read_text()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--site-id", "shop", "--before", "2025-11-13"], ["shop 2025-11-12: 1", "1 event would be removed."]),
+        (["--user-id", '=cmd|"x"'], ["shop 2025-11-12: 1", "1 event would be removed."]),
+        (["--site-id", "o'clock"], ["The database has no such event."]),
+        (["--site-id", "$user_id0", "--user-id", "' OR true OR '"], ["The database has no such event."]),
+    ],
+)
+def test_an_erasure_is_shown_while_footfall_runs(served: Footfall, arguments: list[str], shown: list[str]) -> None:
+    """By site and day, before anything is done; no name is taken for SQL."""
+    answer = served.command("erase", *arguments)
+    lines = answer.stdout.splitlines()
+    assert (0, shown) == (answer.returncode, [*lines[: len(shown) - 1], lines[len(shown) - 1][: len(shown[-1])]])
+    assert "4\n" == query(served, "SELECT count(*) AS n FROM events", "--format", "csv").stdout.removeprefix("n\n")
+
+
 def test_a_snapshot_is_the_database_without_its_salts(served: Footfall) -> None:
     """Any program that reads DuckDB opens it, while Footfall goes on."""
     copied = served.command("snapshot", "copy.duckdb")

@@ -160,10 +160,13 @@ def test_what_is_named_goes(place: Place, arguments: list[str], left: list[str])
     place.receive(event("/a"), hit("/b", site_id="shop", user="user-1"), event("/c", days_ago=3, user="user-2"))
     place.receive(event("/d", site="blog", user="user-1"), event("/e", site="blog", user="user-2"))
     place.process()
+    shown = erase(*arguments).stdout
 
-    erase(*arguments, "--yes")
+    done = erase(*arguments, "--yes").stdout
 
     assert left == place.paths()
+    assert (f"{5 - len(left)} event" if len(left) < 5 else "no such event") in shown
+    assert f"Removing {5 - len(left)} event" in done
     place.process()
     removed = {"erased": 5 - len(left)} if len(left) < 5 else {}
     assert SinkLedger(5, {}, 0, removed) == place.ledger()

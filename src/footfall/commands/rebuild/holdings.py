@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ import msgspec
 
 from footfall.commands.export import Export, count_events
 from footfall.database.duckdb.file import first_line, open_database, upgrade
-from footfall.database.duckdb.removal import condition_of, erasures_in
+from footfall.database.duckdb.removal import condition_of, erasures_in, sites_of
 from footfall.database.enrich import enrich_again
 from footfall.database.erasure import Erasure
 from footfall.database.rows import SeenId
@@ -152,7 +153,7 @@ def events_by_day(
     """Site, UTC day and number of the day's events, in this order, without those that `erasures` name."""
     conditions, parameters = ["true"], dict[str, Any]()
     for number, erasure in enumerate(erasures):
-        condition, values = condition_of(database, erasure, number)
+        condition, values = condition_of(partial(sites_of, database), erasure, number)
         conditions.append(f"NOT ({condition})")
         parameters |= values
     cursor = database.cursor()

@@ -4,8 +4,9 @@ The count is in `positions`, under the source `REMOVED` and by reason, so that r
 what was removed. Rows leave the file as checkpoints write over them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import duckdb
@@ -38,7 +39,7 @@ def remove_erased(
     Returns:
         whether it was the last.
     """
-    condition, parameters = condition_of(db, erasure)
+    condition, parameters = condition_of(partial(sites_of, db), erasure)
     if until is not None:
         condition, parameters = f"{condition} AND time <= $until", {**parameters, "until": until}
     is_last = _remove(db, condition, parameters, ERASED, days) < REMOVED_ROWS
@@ -60,14 +61,20 @@ def erasures_in(db: duckdb.DuckDBPyConnection) -> list[Erasure]:
     ]
 
 
-def condition_of(db: duckdb.DuckDBPyConnection, erasure: Erasure, number: int = 0) -> tuple[str, dict[str, Any]]:
-    """What the rows that an erasure names have in common, as SQL with its parameters, whose names end in `number`."""
+def condition_of(all_sites: Callable[[], list[str]], erasure: Erasure, number: int = 0) -> tuple[str, dict[str, Any]]:
+    """What the rows that an erasure names have in common, as SQL with its parameters, whose names end in `number`.
+
+    Args:
+        all_sites: looks up the sites that have events.
+        erasure: which.
+        number: tells several apart.
+    """
     parts, parameters = [], dict[str, Any]()
     if erasure.site_id is not None:
         parts.append(f"site_id = $site_id{number}")
         parameters[f"site_id{number}"] = erasure.site_id
     if erasure.user_id is not None:
-        sites = [erasure.site_id] if erasure.site_id is not None else _sites(db)
+        sites = [erasure.site_id] if erasure.site_id is not None else all_sites()
         user = f"user_id IS NOT DISTINCT FROM $user_id{number}"
         parts.append(f"({user} OR visitor IN (SELECT unnest($visitors{number}::HUGEINT[])))")
         parameters |= {f"user_id{number}": erasure.user_id, f"visitors{number}": erasure.visitors(sites)}
@@ -77,7 +84,8 @@ def condition_of(db: duckdb.DuckDBPyConnection, erasure: Erasure, number: int = 
     return " AND ".join(parts), parameters
 
 
-def _sites(db: duckdb.DuckDBPyConnection) -> list[str]:
+def sites_of(db: duckdb.DuckDBPyConnection) -> list[str]:
+    """The sites that have events."""
     return [site_id for (site_id,) in db.execute("SELECT DISTINCT site_id FROM events").fetchall()]
 
 
