@@ -80,6 +80,8 @@ def test_crash_of_retention(stopped: Path, tmp_path: Path, point: Failpoint) -> 
     settings = {"FOOTFALL__DATABASE__RETENTION_DAYS": "5", VARIABLE: f"{point}:1:{tmp_path / 'marker'}"}
     footfall = Footfall(directory, **settings).start()
     try:
+        eventually(1, lambda: footfall.output().count("killed by signal 9"), 20.0)
+        footfall.await_ready()  # no reports are made in between
         eventually(EVENTS // 2, lambda: footfall.stats("blog")["total_views"], 20.0)
         account = {"written": 2 * EVENTS, "skipped": {}, "pending": 0, "removed": {"retention": EVENTS // 2}}
         eventually(([EVENTS, EVENTS // 2], account), lambda: report(footfall))
