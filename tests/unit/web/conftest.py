@@ -40,7 +40,8 @@ def client(database: duckdb.DuckDBPyConnection) -> Iterator[httpx.Client]:
 @pytest.fixture
 def slow_database(tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A site with more views than anybody has time to count."""
-    with duckdb.connect(tmp_path / "slow.duckdb") as database:
+    with open_database(tmp_path / "slow.duckdb") as database:
+        database.execute("DROP TABLE events")
         database.execute(
             "CREATE VIEW events AS SELECT 'site' AS site_id, 'page_view' AS event_type, '/' AS path, "
             "i % 100 AS visitor, TIMESTAMP '2025-11-12' AS time FROM range(1_000_000_000_000) numbers(i)"
