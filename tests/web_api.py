@@ -75,6 +75,7 @@ def serving(
         wait_s=limit_s,
         sites=sites,
         time_zone=time_zone,
+        token=token,
     )
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none"))

@@ -2,6 +2,8 @@
 
 import asyncio
 import hmac
+import logging
+import time
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -14,6 +16,9 @@ from footfall.status import login, session
 from footfall.status.access import DELAY_S, MAX_DELAYED
 
 MAX_BODY_BYTES: Final = 4_096
+_LOGGED_EVERY_S: Final = 60
+
+_log = logging.getLogger(__name__)
 
 
 def route(token: str | None) -> Route:
@@ -23,9 +28,10 @@ def route(token: str | None) -> Route:
         token: `reporting.token`; None if it is not set.
     """
     delayed = 0
+    log_from = 0.0
 
     async def begin_or_end(request: Request) -> Response:
-        nonlocal delayed
+        nonlocal delayed, log_from
         given = dict(parse_qsl(await _body(request)))
         if "logout" in given:
             return RedirectResponse("/", 303, {"Set-Cookie": session.end()})
@@ -34,6 +40,9 @@ def route(token: str | None) -> Route:
         if hmac.compare_digest(given.get("token", "").encode(), token.encode()):
             cookie = session.cookie(token.encode(), is_secure=_is_secure(request))
             return RedirectResponse(_page_before(request), 303, {"Set-Cookie": cookie})
+        if time.monotonic() >= log_from:
+            _log.warning("a wrong token for reports was given on the login page")
+            log_from = time.monotonic() + _LOGGED_EVERY_S
         if delayed < MAX_DELAYED:
             delayed += 1
             try:
