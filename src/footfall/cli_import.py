@@ -10,7 +10,7 @@ import click
 
 from footfall import config
 from footfall.cli import progress_bar, settings_option
-from footfall.commands.import_log import ImportReport, Layout, check_site_id, import_log, layout_of
+from footfall.commands.import_log import AS_ASKED, ImportReport, Layout, check_site_id, import_log, layout_of
 from footfall.commands.logfile import LogFile
 from footfall.errors import BadUsageError, FootfallError
 from footfall.processes.data_dir import open_queue, prepare
@@ -171,7 +171,7 @@ def _introduction(log: LogFile, layout: Layout, hosts: tuple[str, ...]) -> str:
 
 
 def _summary(report: ImportReport) -> str:
-    lines = [f"{report.sent:,} hits sent"]
+    lines = ["1 hit sent" if report.sent == 1 else f"{report.sent:,} hits sent"]
     if report.already:
         lines[0] += f"; {report.already:,} lines had been imported before (--again counts them again)"
     if report.uncompared:
@@ -180,7 +180,9 @@ def _summary(report: ImportReport) -> str:
             "(docs/operations.md, Importing)"
         )
     for reason, skipped in sorted(report.skipped.items()):
-        numbers = ", ".join(f"{number:,}" for number in skipped.lines)
-        more = ", ..." if skipped.count > len(skipped.lines) else ""
-        lines.append(f"{skipped.count:,} skipped: {reason} (line {numbers}{more})")
+        lines.append(f"{skipped.count:,} skipped: {reason}")
+        if reason not in AS_ASKED:
+            numbers = ", ".join(f"{number:,}" for number in skipped.lines)
+            more = ", ..." if skipped.count > len(skipped.lines) else ""
+            lines[-1] += f" (line {numbers}{more})"
     return "\n".join(lines)

@@ -83,7 +83,7 @@ def test_the_line_that_is_shown_can_be_imported(place: Path) -> None:
     """Whoever compares their log with it is not misled."""
     assert LINE in call("import", "--help").output
     (place / "access.log").write_text(LINE + "\n")
-    assert call("import", "access.log", "--site-id", "my-site").output.endswith("1 hits sent\n")
+    assert call("import", "access.log", "--site-id", "my-site").output.endswith("1 hit sent\n")
 
 
 def test_a_file_that_is_no_access_log_is_told(place: Path) -> None:
@@ -102,11 +102,23 @@ def test_an_import_says_what_it_took_for_granted(place: Path) -> None:
     (place / "two.log").write_text("www.example.com:80 " + LINE + "\n")
     (place / "none.log").touch()
     result = call("import", "one.log", "two.log", "none.log", "--site-id", "my-site")
-    assert "one.log: 2 hits sent\ntwo.log: 1 hits sent\nnone.log is empty\n" == result.stdout
+    assert "one.log: 2 hits sent\ntwo.log: 1 hit sent\nnone.log is empty\n" == result.stdout
     assert [
         "one.log: Combined Log Format. Its pages are on news.example, which is no source (--host).",
         "two.log: Combined Log Format behind a virtual host",
     ] == result.stderr.splitlines()
+
+
+def test_lines_that_were_to_be_left_out_are_counted_and_not_listed(place: Path) -> None:
+    """Nothing is wrong with them; a line that can't be read is named."""
+    lines = [LINE, LINE.replace("/about", "/a.css"), LINE.rstrip('"')]
+    (place / "access.log").write_text("\n".join(lines) + "\n")
+    result = call("import", "access.log", "--site-id", "my-site", "--only-pages")
+    assert [
+        "1 hit sent",
+        "1 skipped: no closing quote of the user agent (line 3)",
+        "1 skipped: not a document",
+    ] == result.stdout.splitlines()
 
 
 def test_an_import_takes_a_sites_hosts_from_the_settings(place: Path) -> None:

@@ -17,6 +17,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Final
 
 import msgspec
 from msgspec import Struct, field
@@ -25,7 +26,7 @@ from footfall.commands.access_log import FORMATS, LogFormat, LogLine, MalformedL
 from footfall.commands.known_lines import KnownLines
 from footfall.commands.logfile import MAX_LINE_BYTES, LogFile, ReadError, Skipped
 from footfall.commands.own_host import own_host
-from footfall.commands.page_requests import why_no_page
+from footfall.commands.page_requests import REASONS, why_no_page
 from footfall.entry import MAX_SITE_ID, Hit, encode_entries
 from footfall.errors import BadUsageError, QueueFullError
 from footfall.failpoint import Failpoint, reach
@@ -35,6 +36,8 @@ from footfall.referrer import host_of
 
 _TOO_LONG = f"longer than {MAX_LINE_BYTES} bytes"
 _OTHER_HOST = "another virtual host"
+AS_ASKED: Final = REASONS | {_OTHER_HOST}
+"""Why lines are skipped that somebody asked to have left out; nothing is wrong with them."""
 _BATCH_HITS = 1_000
 _BATCH_BYTES = 512 * 1024
 _PIECE_BYTES = 1 << 20
