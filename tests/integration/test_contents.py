@@ -256,11 +256,21 @@ def test_a_stop_does_not_wait_for_an_export(many: Footfall) -> None:
 def test_a_query_that_is_given_up_ends_in_the_database_too(served: Footfall) -> None:
     """Ctrl-C ends the command, and makes room for others."""
     endless = "SELECT count(*) FROM range(100000000000) a WHERE hash(a) = 1"
-    clients = [started(served, "query", endless, stdout=subprocess.DEVNULL) for _ in range(4)]
-    eventually(True, lambda: "are being made already" in query(served, "SELECT 1").stderr, 30)
-    for client in clients:
-        client.send_signal(signal.SIGINT)
-    assert [130] * 4 == [client.wait(20) for client in clients]
+    clients: list[subprocess.Popen[bytes]] = []
+
+    def is_full() -> bool:
+        clients[:] = [client for client in clients if client.poll() is None]  # one may have met the query below
+        clients.extend(started(served, "query", endless, stdout=subprocess.DEVNULL) for _ in range(4 - len(clients)))
+        return "are being made already" in query(served, "SELECT 1").stderr
+
+    try:
+        eventually(True, is_full, 60)
+        for client in clients:
+            client.send_signal(signal.SIGINT)
+        assert [130] * 4 == [client.wait(20) for client in clients]
+    finally:
+        for client in clients:
+            client.kill()
     eventually("", lambda: query(served, "SELECT 1").stderr)
 
 
