@@ -157,6 +157,17 @@ def test_goals_are_counted_and_filter(page: Page, tmp_path: Path) -> None:
         footfall.kill()
 
 
+def test_tabs_that_nobody_sees_keep_no_other_waiting(page: Page, shop: str) -> None:
+    """A browser has six connections to a server, so six tabs with a stream each would be all that can be opened."""
+    tabs = [page, *(page.context.new_page() for _ in range(6))]
+    for tab in tabs:
+        tab.add_init_script("Object.defineProperty(document, 'hidden', {get: () => !window.isSeen})")
+        tab.goto(f"{shop}?period=24h")
+
+    with page.expect_request("**/sites/shop/live"):
+        page.evaluate("isSeen = true; document.dispatchEvent(new Event('visibilitychange'))")
+
+
 def test_a_list_is_searched_and_sorted(page: Page, shop: str) -> None:
     """The whole list of pages finds what has a text in it, in upper or lower case."""
     page.goto(f"{shop}/lists/pages?period=24h")

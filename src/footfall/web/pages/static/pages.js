@@ -87,18 +87,23 @@ function enliven(figure) {
   });
 }
 
-// Who is here now, as it changes.
-let live;
-function follow(link) {
-  live?.close();
-  if (!link) return;
-  live = new EventSource(link.dataset.live);
-  live.addEventListener("now", (event) => {
+// Who is here now, as it changes, and the first hit. A browser has six connections to a server, and a stream takes one of
+// them, so a tab that nobody sees has none.
+let stream;
+function follow() {
+  stream?.close();
+  const link = document.querySelector("main [data-live]");
+  const address = link?.dataset.live ?? document.querySelector("main [data-await]")?.dataset.await;
+  if (!address || document.hidden) return;
+  stream = new EventSource(address);
+  stream.addEventListener("now", (event) => {
     const { visitors } = JSON.parse(event.data);
     link.querySelector("b").textContent = plain.format(visitors);
     link.lastChild.textContent = visitors === 1 ? " person here now" : " people here now";
   });
+  stream.addEventListener("first", () => location.reload());
 }
+document.addEventListener("visibilitychange", follow);
 
 // A click on a filter, a tab or a figure changes the page in place, so that it keeps its scroll position.
 async function visit(address, { push }) {
@@ -122,9 +127,7 @@ function prepare() {
   const main = document.querySelector("main");
   localise(main);
   for (const figure of main.querySelectorAll("[data-chart]")) enliven(figure);
-  follow(main.querySelector("[data-live]"));
-  const waiting = main.querySelector("[data-await]");
-  if (waiting) new EventSource(waiting.dataset.await).addEventListener("first", () => location.reload());
+  follow();
 }
 
 document.addEventListener("click", (event) => {
