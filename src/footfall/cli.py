@@ -175,6 +175,8 @@ def _run(settings: Settings, roles: tuple[str, ...], log_format: LogFormat) -> N
 
     def on_ready() -> None:
         place = _url(settings, roles) or "no port"
+        if _is_open(settings, roles):
+            place += ", open to the network"
         _log.info(
             "Footfall %s started: %s on %s, data in %s",
             __version__,
@@ -210,6 +212,12 @@ def _url(settings: Settings, roles: tuple[str, ...]) -> str | None:
     return None if listener.port is None else local_url(listener.host, listener.port)
 
 
+def _is_open(settings: Settings, roles: tuple[str, ...]) -> bool:
+    """Whether other machines reach the service."""
+    listener = _listener(settings, roles)
+    return listener.port is not None and not is_loopback(listener.host)
+
+
 def _addresses(host: str) -> str:
     """What a listener beyond loopback listens on, in words."""
     return "all addresses of this machine" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - it is only named
@@ -234,8 +242,8 @@ def _welcome(settings: Settings, roles: tuple[str, ...]) -> str:
     if settings.queue.url is not None:
         lines.append(f"  queue            {config.masked_url(settings.queue.url)}")
     lines.append(f"  data             {settings.data_path.absolute()}")
-    listener = _listener(settings, roles)
-    if url is not None and not is_loopback(listener.host):
+    if _is_open(settings, roles):
+        listener = _listener(settings, roles)
         lines.append(f"  open to          the network: port {listener.port} of {_addresses(listener.host)}")
     if COLLECTOR in roles:
         browsers_url = settings.collector.browsers_url

@@ -74,6 +74,7 @@ def test_the_snippet_has_the_address_that_browsers_reach(
 
     assert f"  pages            {local_url(host or '127.0.0.1', 8000)}/\n" in shown
     assert (host is not None) == ("open to          the network: port 8000 of " in shown)
+    assert (host is not None) == ("8000, open to the network, data in" in shown)
     assert f'<script defer src="{address}/script.js"' in shown
     assert f'<img src="{address}/track?site_id=my-site"' in shown
     assert (public_url is None) == ("\n\nhttp" in shown and "set collector.public_url\n" in shown)
