@@ -41,7 +41,7 @@ def batch(sequence: int) -> Batch:
     entries: list[Entry] = [
         Hit(NOW_NS, "203.0.113.7", b"https://blog.example/a?utm_source=mail", AGENT),
         Hit(NOW_NS, f"203.0.113.{sequence}", b"https://www.google.com/", b"", "shop", f"/{sequence}", host=""),
-        Event(0, None, b"", "shop", "engagement", "/", "user-1", 5, None, {"plan": "team"}, scroll_depth=0),
+        Event(0, None, b"", "shop", "engagement", None, "user-1", 5, None, {"plan": "team"}, scroll_depth=0),
         *(
             Event(NOW_NS, "::1", AGENT, "shop", "page_view", f"/{number}", event_id=str(number), interactive=False)
             for number in (sequence, sequence + 1)

@@ -13,7 +13,10 @@ _UNKNOWN: Final = tuple(None if column.kind.clickhouse.startswith("Nullable") el
 def loaded(row: Sequence[Any]) -> Row:
     """The reverse of `stored`."""
     time, *rest = row
-    values = (None if value == unknown else value for value, unknown in zip(rest, _UNKNOWN, strict=True))
+    values = (
+        None if column.is_optional and value == unknown else value
+        for column, value, unknown in zip(EVENTS[1:], rest, _UNKNOWN, strict=True)
+    )
     return cast(Row, (moment(time), *values))
 
 
