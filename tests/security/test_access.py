@@ -95,6 +95,15 @@ def test_a_bare_proxy_pass_opens_no_report(served: Footfall, tmp_path: Path) -> 
         assert {"/healthz": 200, "/readyz": 200, "/track": 200} == statuses(url, ["/healthz", "/readyz", "/track"])
 
 
+def test_a_person_from_elsewhere_reads_why_on_a_page(served: Footfall) -> None:
+    """A browser that comes through a proxy is shown what to set, and no more than a program is."""
+    headers = {"Host": "stats.example.com", "Accept": "text/html,*/*;q=0.8"}
+    answer = httpx.get(served.url, headers=headers)
+
+    assert (403, "text/html; charset=utf-8") == (answer.status_code, answer.headers["content-type"])
+    assert "set <code>reporting.token</code>" in answer.text
+
+
 @needs_nginx
 def test_the_printed_nginx_opens_collecting_and_with_a_token_the_rest(tmp_path: Path) -> None:
     """The example of the operations guide passes on the script, hits and events; with its one change, pages, too."""

@@ -75,6 +75,7 @@ _NOT_LOCAL: Final = Refusal(
         reason="not_local",
     )
 )
+_NOT_LOCAL_FOR_PEOPLE: Final = Refusal(_NOT_LOCAL.problem, login.HEADERS, page=login.closed_page())
 _EVENT_WITHOUT_TOKEN: Final = Refusal(
     Problem(
         401,
@@ -177,7 +178,8 @@ class ReportAccess:
         if path in _OPEN_PATHS:
             return None
         if self._token is None:
-            return None if is_local(headers, origin) else _NOT_LOCAL
+            refusal = _NOT_LOCAL_FOR_PEOPLE if _is_browser(headers) else _NOT_LOCAL
+            return None if is_local(headers, origin) else refusal
         if _DOCUMENTATION.fullmatch(path):
             return None
         address = self._address_of(_address(origin), headers.get(b"x-forwarded-for"))
@@ -195,7 +197,7 @@ class ReportAccess:
         if sent is None:
             if session.is_in(headers.get(b"cookie", b""), token):
                 return None
-            return _NO_SESSION if b"text/html" in headers.get(b"accept", b"") else _NO_TOKEN
+            return _NO_SESSION if _is_browser(headers) else _NO_TOKEN
         wait_s = self._guesses.take(_limited(address), cost=0)
         if wait_s:
             return _too_many("Too many wrong tokens came from this address.", wait_s)
@@ -205,6 +207,11 @@ class ReportAccess:
         if not self._logged.take(address or "") and not self._logged_together.take(""):
             _log.warning("a wrong token for reports came from %s", address)
         return _WRONG_TOKEN
+
+
+def _is_browser(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a person asks, who reads a page rather than a problem."""
+    return b"text/html" in headers.get(b"accept", b"")
 
 
 def _address(origin: Origin) -> str | None:
