@@ -231,7 +231,7 @@ def is_at_rest(pid: int) -> bool:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
         states = {(task / "stat").read_text("ascii", "replace").rpartition(")")[2].split()[0] for task in tasks}
         children = [int(child) for task in tasks for child in (task / "children").read_text("ascii").split()]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False  # one has ended meanwhile
     return states.isdisjoint("RD") and all(is_at_rest(child) for child in children)
 
