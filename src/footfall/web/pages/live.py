@@ -38,18 +38,26 @@ class Live:
         self._now = now
         self._streams = 0
 
-    async def visitors(self, site_id: str) -> AsyncIterator[bytes]:
-        """How many visitors are on a site, whenever that changes."""
+    def visitors(self, site_id: str) -> AsyncIterator[bytes]:
+        """How many visitors are on a site, whenever that changes.
+
+        Raises:
+            Problem: 503, too many pages are followed.
+        """
 
         def count() -> object:
             query = Query(site_id=site_id, metrics=("visitors",), start=self._now() - LIVE)
             return self._reports.answer([query])[0][0].metrics[0]
 
-        async for message in self._changes("now", lambda: {"visitors": count()}, EVERY_S):
-            yield message
+        self._check_room()
+        return self._changes("now", lambda: {"visitors": count()}, EVERY_S)
 
-    async def first(self) -> AsyncIterator[bytes]:
-        """A message as soon as there is a site."""
+    def first(self) -> AsyncIterator[bytes]:
+        """A message as soon as there is a site; raises as `visitors`."""
+        self._check_room()
+        return self._until_first()
+
+    async def _until_first(self) -> AsyncIterator[bytes]:
         async for message in self._changes(
             "first", lambda: {"sites": len(self._reports.first_events())}, FIRST_EVERY_S
         ):
@@ -58,9 +66,11 @@ class Live:
                 return
             yield b":\n\n"  # a comment, so that a connection that is gone is noticed
 
-    async def _changes(self, name: str, make: Callable[[], dict[str, object]], every_s: float) -> AsyncIterator[bytes]:
+    def _check_room(self) -> None:
         if self._streams >= MAX_STREAMS:
             raise Problem(503, "Too many pages are being followed. This one does not change by itself.")
+
+    async def _changes(self, name: str, make: Callable[[], dict[str, object]], every_s: float) -> AsyncIterator[bytes]:
         self._streams += 1
         try:
             last: dict[str, object] | None = None
