@@ -7,7 +7,7 @@ in the user agent's length: what it is is a stranger's choice.
 """
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final, NamedTuple
 
 import ua_parser
@@ -73,21 +73,6 @@ _NAMELESS_BOT: Final = "Bot"
 
 _LOOKS_AROUND: Final = ("(?!", "(?=", "(?<")
 """What linear time is not to be had for; one or two of the list's patterns have it."""
-_NOT_OF_BOTS: Final = re.compile("|".join(providers.exclusions.data), re.IGNORECASE)
-"""What browsers say; bots say it, too, and their names are looked for in the rest."""
-_BOTS: Final = ua_parser.Parser(
-    Resolver(
-        (
-            [
-                UserAgentMatcher(f"(?i)({pattern})")
-                for pattern in providers.crawlers.data
-                if not any(sign in pattern for sign in _LOOKS_AROUND)
-            ],
-            [],
-            [],
-        )
-    )
-)
 _WORD: Final = re.compile(r"[\w.!-]*")
 _LIBRARIES: Final = re.compile(
     r"(?:aiohttp|Apache-HttpClient|axios|Bun|curl|Dart|Deno|Faraday|Go-http-client|got|GuzzleHttp|HTTPie|hyper|insomnia"
@@ -147,13 +132,27 @@ def is_library(user_agent: str) -> bool:
     return _LIBRARIES.match(user_agent) is not None
 
 
+@cache
+def _lists() -> tuple[re.Pattern[str], ua_parser.Parser]:
+    """What browsers say, and the bots. Bots say what browsers do, too, and their names are looked for in the rest.
+
+    They are compiled when the first user agent is read: that takes 0.2 s, and most processes read none.
+    """
+    patterns = [pattern for pattern in providers.crawlers.data if not any(sign in pattern for sign in _LOOKS_AROUND)]
+    matchers = [UserAgentMatcher(f"(?i)({pattern})") for pattern in patterns]
+    return re.compile("|".join(providers.exclusions.data), re.IGNORECASE), ua_parser.Parser(
+        Resolver((matchers, [], []))
+    )
+
+
 def _bot(user_agent: str, browser: str | None, device: ua_parser.Device | None) -> str | None:
     """The name of a bot."""
     is_spider = device is not None and device.family == "Spider"
     if is_spider and browser not in _BROWSERS:
         return browser or _NAMELESS_BOT
-    rest = _NOT_OF_BOTS.sub("", user_agent).strip()
-    found = _BOTS.parse_user_agent(rest)
+    of_browsers, bots = _lists()
+    rest = of_browsers.sub("", user_agent).strip()
+    found = bots.parse_user_agent(rest)
     if found is not None:
         return _whole_word(rest, found.family)
     return _NAMELESS_BOT if is_spider else None
