@@ -138,11 +138,9 @@ def _lists() -> tuple[re.Pattern[str], ua_parser.Parser]:
 
     They are compiled when the first user agent is read: that takes 0.2 s, and most processes read none.
     """
-    patterns = [pattern for pattern in providers.crawlers.data if not any(sign in pattern for sign in _LOOKS_AROUND)]
-    matchers = [UserAgentMatcher(f"(?i)({pattern})") for pattern in patterns]
-    return re.compile("|".join(providers.exclusions.data), re.IGNORECASE), ua_parser.Parser(
-        Resolver((matchers, [], []))
-    )
+    patterns = (pattern for pattern in providers.crawlers.data if not any(sign in pattern for sign in _LOOKS_AROUND))
+    bots = ua_parser.Parser(Resolver(([UserAgentMatcher(f"(?i)({pattern})") for pattern in patterns], [], [])))
+    return re.compile("|".join(providers.exclusions.data), re.IGNORECASE), bots
 
 
 def _bot(user_agent: str, browser: str | None, device: ua_parser.Device | None) -> str | None:
