@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -41,12 +41,24 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Footfall]:
         footfall.kill()
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """A child that is started meanwhile takes Ctrl-C as a program does that a person runs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def started(footfall: Footfall, *arguments: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
     """A command that goes on beside others."""
     command = [sys.executable, "-m", "footfall", *arguments]
-    return subprocess.Popen(
-        command, cwd=footfall.directory, env=footfall.environment(), stdout=stdout, stderr=subprocess.DEVNULL
-    )
+    # A shell that runs the tests in the background has Ctrl-C ignored, and so would their children.
+    with interruptible():
+        return subprocess.Popen(
+            command, cwd=footfall.directory, env=footfall.environment(), stdout=stdout, stderr=subprocess.DEVNULL
+        )
 
 
 def query(footfall: Footfall, sql: str, *options: str) -> subprocess.CompletedProcess[str]:

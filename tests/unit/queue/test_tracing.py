@@ -1,5 +1,6 @@
 """Traces from a relay through a message into a consumer, kept in memory; tests/integration sends them."""
 
+import re
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from footfall.entry import Hit, encode_entries
 from footfall.errors import BadSettingError
+from footfall.extras import how_to_install
 from footfall.queue.base import Batch, Progress, SinkReport
 from footfall.queue.broker.envelope import decode_envelope
 from footfall.queue.broker.relay import MESSAGE_BYTES, RELAY, Relay
@@ -253,9 +255,8 @@ def test_a_missing_extra_is_named(variables: pytest.MonkeyPatch) -> None:
     variables.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     variables.delitem(sys.modules, "footfall.queue.broker.spans")
 
-    with pytest.raises(
-        BadSettingError, match=r"OTEL_EXPORTER_OTLP_ENDPOINT: .* pip install 'footfall\[opentelemetry\]'"
-    ):
+    command = re.escape(how_to_install("opentelemetry"))
+    with pytest.raises(BadSettingError, match=f"OTEL_EXPORTER_OTLP_ENDPOINT: .* install it with: {command}"):
         open_tracing(KAFKA, RELAY)
 
 
