@@ -1,14 +1,11 @@
 """The pages' templates: HTML with holes, in which every value is escaped."""
 
 from functools import cache
-from typing import Final
 
 import jinja2
 
 from footfall import __version__
 from footfall.web.pages.assets import address_of
-
-TEMPLATES: Final = "templates"
 
 
 def render(name: str, **context: object) -> str:

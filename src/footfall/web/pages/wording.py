@@ -1,10 +1,11 @@
 """How pages write numbers, durations and days. A script then writes them as the reader's language has it."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from footfall.database.buckets import Interval
+from footfall.web.query_api.date_range import local
 
 Value = int | float | None
 
@@ -51,28 +52,28 @@ def change(now: Value, before: Value) -> int | None:
 
 def moment(start: datetime, interval: Interval, zone: ZoneInfo) -> str:
     """A bucket's name in full."""
-    local = start.replace(tzinfo=UTC).astimezone(zone)
+    there = local(start, zone)
     match interval:
         case Interval.HOUR:
-            return f"{local:%a} {local.day} {local:%b}, {local:%H:%M}"
+            return f"{there:%a} {there.day} {there:%b}, {there:%H:%M}"
         case Interval.DAY:
-            return f"{local:%a} {local.day} {local:%b %Y}"
+            return f"{there:%a} {there.day} {there:%b %Y}"
         case Interval.WEEK:
-            return f"Week of {local.day} {local:%b %Y}"
+            return f"Week of {there.day} {there:%b %Y}"
         case _:
-            return f"{local:%B %Y}"
+            return f"{there:%B %Y}"
 
 
 def tick(start: datetime, interval: Interval, zone: ZoneInfo) -> str:
     """A bucket's name below a chart."""
-    local = start.replace(tzinfo=UTC).astimezone(zone)
+    there = local(start, zone)
     match interval:
         case Interval.HOUR:
-            return f"{local:%H:%M}"
+            return f"{there:%H:%M}"
         case Interval.MONTH:
-            return f"{local:%b %Y}"
+            return f"{there:%b %Y}"
         case _:
-            return f"{local.day} {local:%b}"
+            return f"{there.day} {there:%b}"
 
 
 def _compact(number: int) -> str:
